@@ -1,0 +1,52 @@
+"""Errors a user can cause: one line, a code, an exit status.
+
+Every message starts with its code (`E-DATA: ...`), names the file or the two
+values that collided, and ends with the remedy. `launch.cli.main` prints the
+line and exits with `status`; library callers catch them as ValueError.
+"""
+
+
+class UserError(ValueError):
+  """Base class. `code` leads the message, `status` is the exit status."""
+
+  code = "E-USER"
+  status = 1
+
+  def __init__(self, message):
+    super().__init__(f"{self.code}: {message}")
+
+
+class ConfigError(UserError):
+  """A configuration or a command line that cannot be run."""
+
+  code, status = "E-CONFIG", 2
+
+
+class MeshError(ConfigError):
+  """Batch, mesh and parameter sizes that do not divide each other."""
+
+  code = "E-MESH"
+
+
+class DataError(UserError):
+  """A recorded file that is missing, broken or of another meaning."""
+
+  code, status = "E-DATA", 3
+
+
+class CheckpointError(UserError):
+  """A checkpoint or weight file that does not fit this run."""
+
+  code, status = "E-CKPT", 4
+
+
+class ResumeError(CheckpointError):
+  """A working directory that belongs to another run."""
+
+  code = "E-RESUME"
+
+
+class NumericsError(UserError):
+  """Training left the finite numbers."""
+
+  code, status = "E-NAN", 5

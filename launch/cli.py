@@ -1,0 +1,108 @@
+"""What every command shares: flags, configs with overrides, errors, JSON.
+
+A command is a file with `add_arguments(parser)`, `run(args) -> int | None`
+and `main = cli.command(__doc__, add_arguments, run)`.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import runpy
+import sys
+
+import yaml
+
+from data_pipeline import errors
+
+
+def command(doc, add_arguments, run):
+  """Returns main(argv=None): parses, runs, turns UserError into exit codes."""
+
+  def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    args, rest = parser.parse_known_args(argv)
+    args.overrides = [a for a in rest if a.startswith("--config.")]
+    unknown = [a for a in rest if not a.startswith("--config.")]
+    if unknown or (rest and not hasattr(args, "config")):
+      parser.error(f"unrecognised arguments: {' '.join(unknown or rest)}")
+    try:
+      return run(args) or 0
+    except errors.UserError as error:
+      print(error, file=sys.stderr)
+      return error.status
+
+  return main
+
+
+def load_config(path, overrides=()):
+  """Reads `configs/x.py[:arg]`, applies `--config.key=value`, locks it.
+
+  Args:
+    path: file with get_config(arg=None), and after a colon its argument.
+    overrides: strings `--config.a.b=value`; the value is read as YAML and must
+      have the type of the value it replaces.
+
+  Raises:
+    ConfigError: no such file or key (with the nearest key), or another type.
+  """
+  file, _, arg = path.partition(":")
+  if not os.path.isfile(file):
+    raise errors.ConfigError(f"no config file {file}; see configs/")
+  config = runpy.run_path(file)["get_config"](arg or None)
+  for override in overrides:
+    key, equals, text = override.removeprefix("--config.").partition("=")
+    if not equals:
+      raise errors.ConfigError(f"{override}: write --config.{key}=VALUE")
+    set_key(config, key, text)
+  return config.lock()
+
+
+def set_key(config, key, text):
+  """Sets `a.b` in a ConfigDict from YAML text, keeping the key's type."""
+  known = flatten(config)
+  if key not in known:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(known)}"
+    raise errors.ConfigError(f"unknown config key {key!r}; {hint}")
+  old, value = known[key], yaml.safe_load(text)
+  if isinstance(old, float) and isinstance(value, (int, str)):
+    try:  # YAML reads 1e-4 as a string
+      value = float(value)
+    except ValueError:
+      pass
+  if isinstance(old, tuple) and isinstance(value, list):
+    value = tuple(value)
+  if old is not None and value is not None and type(old) is not type(value):
+    raise errors.ConfigError(
+        f"config key {key!r} holds {old!r} ({type(old).__name__}), got "
+        f"{text!r}; write a {type(old).__name__}")
+  parent = config
+  *parents, leaf = key.split(".")
+  for name in parents:
+    parent = parent[name]
+  with parent.ignore_type():
+    parent[leaf] = value
+
+
+def flatten(config, prefix=""):
+  """ConfigDict or dict -> {"a.b": value}."""
+  flat = {}
+  for key, value in config.items():
+    if hasattr(value, "items"):
+      flat |= flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def write_json(target, value):
+  """Writes one JSON object to a file, or to standard output for `-`."""
+  text = json.dumps(value, indent=1, allow_nan=False)
+  if target == "-":
+    print(text)
+  else:
+    with open(target, "w", encoding="utf-8") as file:
+      file.write(text + "\n")
