@@ -1,0 +1,287 @@
+"""Reads raw Bench2Drive routes, and refuses what is broken or misaligned.
+
+A route folder holds anno/%05d.json.gz and six camera folders, 10 Hz; frames
+are CARLA's: left-handed, x forward, y right, yaw clockwise from above.
+Axes: N frames of a route.
+"""
+
+import concurrent.futures
+import dataclasses
+import gzip
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import zlib
+
+import numpy as np
+
+from data_pipeline import errors, spec
+
+OFFICIAL_VAL = os.path.join(
+    os.path.dirname(__file__), "splits", "bench2drive_base_val.txt")
+LABEL_FOLDERS = {"camera": ("camera_labels", spec.CAMERA_OF_LABEL),
+                 "skill": ("scenario_labels", spec.SKILL_OF_LABEL)}
+REMEDY = "extract or record the route again, or set on_bad_record=skip"
+
+
+class MisalignedError(errors.DataError):
+  """Labels that belong to other frames; never skipped, always fatal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+  """The numbers of one route, every recorded frame of it."""
+
+  name: str
+  position: np.ndarray          # [N,2] m, world, origin of the ego vehicle
+  heading: np.ndarray           # [N] rad, world yaw in [-pi/2, 3pi/2)
+  speed: np.ndarray             # [N] m/s, forward
+  acceleration: np.ndarray      # [N,3] m/s^2, body frame, with gravity
+  angular_velocity: np.ndarray  # [N,3] rad/s, body frame
+  far_node: np.ndarray          # [N,2] m, world, next sparse route point
+  camera: np.ndarray | None     # [N] int32 spec.Camera, None if unlabelled
+  skill: np.ndarray | None      # [N] int32 spec.Skill, None if unlabelled
+
+  def __len__(self):
+    return len(self.speed)
+
+
+def list_routes(root):
+  """Returns the sorted names of the route folders directly under `root`.
+
+  Raises:
+    DataError: no such folder, or none in it has an anno/ folder.
+  """
+  if not os.path.isdir(root):
+    raise errors.DataError(
+        f"{root}: no such folder; give the one that holds the route folders")
+  names = sorted(
+      name for name in os.listdir(root) if not name.startswith(".")
+      and os.path.isdir(os.path.join(root, name, "anno")))
+  if not names:
+    raise errors.DataError(
+        f"{root}: no route in it (a folder <Scenario>_<Town>_Route<id>_"
+        "Weather<id> with anno/ and camera/); extract the archives here")
+  return names
+
+
+def parse_name(name):
+  """Returns (scenario, town, route, weather), four parts of a folder name.
+
+  Only the four parts are required: one published archive has its last part
+  cut short ("..._Route523_Weathe").
+  """
+  parts = name.split("_")
+  if len(parts) < 4:
+    raise errors.DataError(
+        f"route name {name!r} has {len(parts)} of 4 parts; name it "
+        "<Scenario>_<Town>_Route<id>_Weather<id>")
+  return tuple(parts[:4])
+
+
+def split(routes, *, val_list=None, val_fraction=None, seed=0):
+  """Splits route names into (train, val), both in the given order.
+
+  Args:
+    routes: names.
+    val_list: file with one validation route a line, e.g. OFFICIAL_VAL.
+    val_fraction: without a list, the share of the routes to hold out; which
+      ones depends on (seed, names) only.
+
+  Raises:
+    ConfigError: both or neither way is given, or the share is not in (0, 1).
+    DataError: no file, or it names none of the routes.
+  """
+  if (val_list is None) == (val_fraction is None):
+    raise errors.ConfigError("give either val_list or val_fraction, not "
+                             f"{val_list!r} and {val_fraction!r}")
+  if val_list is not None:
+    try:
+      with open(val_list, encoding="utf-8") as file:
+        held_out = set(file.read().split())
+    except OSError as error:
+      raise errors.DataError(
+          f"{val_list}: {error.strerror}; it must list the validation routes, "
+          "one a line") from None
+    if not held_out & set(routes):
+      raise errors.DataError(
+          f"{val_list} lists {len(held_out)} routes, none of them among the "
+          f"{len(routes)} found; give this data set's list or val_fraction")
+  else:
+    if not 0 < val_fraction < 1:
+      raise errors.ConfigError(
+          f"val_fraction is {val_fraction}; give a share between 0 and 1")
+    draw = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    count = max(1, round(val_fraction * len(routes)))
+    held_out = set(sorted(routes, key=draw)[:count])
+  train = [name for name in routes if name not in held_out]
+  return train, [name for name in routes if name in held_out]
+
+
+def read_route(root, name, labels_root=None, *, nan_heading="box"):
+  """Reads and checks one route.
+
+  Args:
+    root: folder of the route folders.
+    name: the route's folder.
+    labels_root: folder of camera_labels/ and scenario_labels/; without one
+      the route has no labels.
+    nan_heading: where a frame without compass takes its heading from: "box"
+      (the ego's bounding box) or "zero" (0, as the release does).
+
+  Returns:
+    Route with all N frames.
+
+  Raises:
+    DataError: a missing or broken file, naming it.
+    MisalignedError: labels of another length than the route.
+  """
+  parse_name(name)
+  folder = os.path.join(root, name)
+  frames = _check_files(folder)
+  rows = np.array([
+      _read_frame(os.path.join(folder, "anno", f"{t:05d}.json.gz"),
+                  nan_heading) for t in range(frames)], np.float64)  # [N,12]
+  labels = {kind: None for kind in LABEL_FOLDERS}
+  if labels_root is not None:
+    for kind, (label_folder, table) in LABEL_FOLDERS.items():
+      path = os.path.join(labels_root, label_folder, f"{name}.json")
+      labels[kind] = _read_labels(path, frames, table)
+  return Route(name, rows[:, 0:2], rows[:, 2], rows[:, 3], rows[:, 4:7],
+               rows[:, 7:10], rows[:, 10:12], **labels)
+
+
+def map_routes(function, names, *, workers=1):
+  """Yields (name, function(name) or the DataError it raised), in order.
+
+  JSON parsing holds Python's lock, so `workers` > 1 uses processes; they are
+  spawned, for a fork of a process that runs JAX can hang.
+  """
+  if workers == 1:
+    for name in names:
+      yield name, _revived(_outcome(function, name))
+    return
+  context = multiprocessing.get_context("spawn")
+  pool = concurrent.futures.ProcessPoolExecutor(workers, context)
+  try:
+    futures = [pool.submit(_outcome, function, name) for name in names]
+    for name, future in zip(names, futures, strict=True):
+      yield name, _revived(future.result())
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _outcome(function, name):
+  """Returns (value, None) or (None, (error class, message))."""
+  try:
+    return function(name), None
+  except errors.DataError as error:
+    return None, (type(error), str(error).removeprefix(f"{error.code}: "))
+
+
+def _revived(outcome):
+  value, failure = outcome
+  return value if failure is None else failure[0](failure[1])
+
+
+def _check_files(folder):
+  """Returns N; every frame from 0 to N-1 must have all of its files."""
+  try:
+    present = {name for name in os.listdir(os.path.join(folder, "anno"))
+               if name.endswith(".json.gz") and not name.startswith(".")}
+  except OSError as error:
+    raise errors.DataError(f"{folder}/anno: {error.strerror}; {REMEDY}"
+                           ) from None
+  if not present:
+    raise errors.DataError(f"{folder}/anno: no frame in it; {REMEDY}")
+  _require(present, os.path.join(folder, "anno"), "json.gz", len(present))
+  for camera in spec.CAMERA_FOLDERS:
+    path = os.path.join(folder, "camera", camera)
+    files = set(os.listdir(path)) if os.path.isdir(path) else set()
+    _require(files, path, "jpg", len(present))
+  return len(present)
+
+
+def _require(present, folder, suffix, frames):
+  for t in range(frames):
+    if f"{t:05d}.{suffix}" not in present:
+      raise errors.DataError(
+          f"{folder}/{t:05d}.{suffix} is missing: frame {t} of {frames}; "
+          f"{REMEDY}")
+
+
+def _read_frame(path, nan_heading):
+  """Returns the 12 numbers of a frame: x, y, heading, speed, ..., far node."""
+  try:
+    with open(path, "rb") as file:
+      frame = json.loads(gzip.decompress(file.read()))
+    box = frame["bounding_boxes"][0]
+    if box["class"] != "ego_vehicle":
+      raise errors.DataError(
+          f"{path}: bounding_boxes[0] is a {box['class']!r}, not the "
+          f"ego_vehicle; {REMEDY}")
+    numbers = [
+        *_finite(path, "bounding_boxes[0].location", box["location"][:2], 2),
+        _heading(path, frame["theta"], box, nan_heading),
+        *_finite(path, "speed", [frame["speed"]], 1),
+        *_finite(path, "acceleration", frame["acceleration"], 3),
+        *_finite(path, "angular_velocity", frame["angular_velocity"], 3),
+        *_finite(path, "x_command_far", [frame["x_command_far"]], 1),
+        *_finite(path, "y_command_far", [frame["y_command_far"]], 1)]
+  except (OSError, EOFError, zlib.error, UnicodeDecodeError,
+          json.JSONDecodeError) as error:
+    raise errors.DataError(
+        f"{path} cannot be read ({error}); {REMEDY}") from None
+  except (KeyError, IndexError, TypeError) as error:
+    raise errors.DataError(
+        f"{path} is not a Bench2Drive frame ({type(error).__name__}: {error});"
+        f" {REMEDY}") from None
+  return numbers
+
+
+def _heading(path, theta, box, nan_heading):
+  """Compass to world yaw; a frame may come without (NaN or null)."""
+  if theta is not None and math.isfinite(theta):
+    return theta - math.pi / 2
+  if nan_heading == "zero":
+    return 0.0
+  yaw = _finite(path, "bounding_boxes[0].rotation", box["rotation"], 3)[2]
+  # Same branch as a compass in [0, 2pi) gives.
+  return (math.radians(yaw) + math.pi / 2) % math.tau - math.pi / 2
+
+
+def _finite(path, field, values, count):
+  if not isinstance(values, list) or len(values) != count or not all(
+      v is not None and math.isfinite(v) for v in values):
+    raise errors.DataError(
+        f"{path}: {field} is {values}, want {count} finite numbers; {REMEDY}")
+  return values
+
+
+def _read_labels(path, frames, table):
+  """Returns [N] int32 class ids of a label file: {"0": string, ...}."""
+  try:
+    with open(path, encoding="utf-8") as file:
+      labels = json.load(file)
+  except FileNotFoundError:
+    raise errors.DataError(
+        f"{path} is missing: the route has no such labels; fetch or generate "
+        "them, or leave the route out") from None
+  except (OSError, ValueError) as error:
+    raise errors.DataError(
+        f"{path} cannot be read ({error}); fetch or generate it again"
+        ) from None
+  keys = list(map(str, range(frames)))
+  if not isinstance(labels, dict) or set(labels) != set(keys):
+    raise MisalignedError(
+        f"{path} labels {len(labels)} frames, the route has {frames} "
+        f"(0 to {frames - 1}); they are of different recordings: fetch or "
+        "generate the labels again")
+  for t, key in enumerate(keys):
+    if labels[key] not in table:
+      raise errors.DataError(
+          f"{path}: unknown label {labels[key]!r} at frame {t}; known: "
+          f"{', '.join(table)}; correct the file")
+  return np.array([table[labels[key]] for key in keys], np.int32)

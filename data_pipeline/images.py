@@ -1,0 +1,100 @@
+"""Camera files to pixels, and the training augmentation.
+
+Resizing is Pillow's antialiased bilinear, what torchvision does to a Pillow
+image; TensorFlow's and JAX's give other pixels. Axes: n images, S side.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from data_pipeline import errors, tf_cpu
+
+# Uniform numbers an image's augmentation takes, in this order.
+DRAWS = ("scale", "ratio", "top", "left", "brightness", "contrast",
+         "saturation", "hue")
+
+
+def load(path, size):
+  """Reads an image file -> [S,S,3] uint8 RGB, its aspect ignored.
+
+  Raises:
+    DataError: the file is missing, truncated or no image.
+  """
+  try:
+    with open(path, "rb") as file:
+      return decode(file.read(), size)
+  except FileNotFoundError:
+    raise errors.DataError(
+        f"{path} is missing; extract or record the route again, or set "
+        "on_bad_record=skip") from None
+  except (OSError, SyntaxError, ValueError) as error:  # all that Pillow raises
+    raise errors.DataError(
+        f"{path} is no readable image ({error}); extract or record the route "
+        "again, or set on_bad_record=skip") from None
+
+
+def decode(data, size):
+  """Encoded bytes -> [S,S,3] uint8; raises what Pillow raises."""
+  with Image.open(io.BytesIO(data)) as image:
+    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image.convert("RGB"))
+
+
+def augmentation(draws, *, shared_crop=False):
+  """Uniform numbers -> what to do to each image.
+
+  Args:
+    draws: [n,8] in [0,1), columns as in DRAWS.
+    shared_crop: take the crop's size, ratio and both offsets from one number,
+      as the release does by reusing one seed.
+
+  Returns:
+    boxes [n,4] float32 (y1, x1, y2, x2, shares of the image) and factors
+    [n,4] float32: added brightness, factor of contrast, factor of saturation,
+    added hue (turns).
+  """
+  u = dict(zip(DRAWS, np.moveaxis(draws.astype(np.float64), -1, 0),
+               strict=True))
+  if shared_crop:
+    u |= {name: u["scale"] for name in ("ratio", "top", "left")}
+  between = lambda name, low, high: low + (high - low) * u[name]
+  area = between("scale", 0.8, 1.0)
+  ratio = np.exp(between("ratio", np.log(0.9), np.log(1.1)))
+  height = np.minimum(np.sqrt(area / ratio), 1)
+  width = np.minimum(np.sqrt(area * ratio), 1)
+  top, left = u["top"] * (1 - height), u["left"] * (1 - width)
+  boxes = np.stack([top, left, top + height, left + width], -1)
+  factors = np.stack([
+      between("brightness", -0.1, 0.1), between("contrast", 0.9, 1.1),
+      between("saturation", 0.9, 1.1), between("hue", -0.05, 0.05)], -1)
+  return boxes.astype(np.float32), factors.astype(np.float32)
+
+
+def augment(images, boxes, factors):
+  """Crops, resizes back and jitters colours: TensorFlow ops, traceable.
+
+  Order and clipping are the release's. Its conversions RGB -> HSV -> RGB after
+  saturation and again for hue are one here, which is the same function.
+
+  Args:
+    images: [n,S,S,3] uint8.
+    boxes, factors: [n,4] each, see augmentation().
+
+  Returns:
+    [n,S,S,3] uint8 tensor.
+  """
+  tf = tf_cpu.tensorflow()
+  count, side = tf.shape(images)[0], images.shape[1:3]
+  x = tf.image.crop_and_resize(images, boxes, tf.range(count), side) / 255.0
+  brightness, contrast, saturation, hue = tf.unstack(
+      factors[:, :, None, None, None], axis=1)           # [n,1,1,1] each
+  unit = lambda x: tf.clip_by_value(x, 0.0, 1.0)
+  x = unit(x + brightness)
+  mean = tf.reduce_mean(x, (1, 2), keepdims=True)        # [n,1,1,3]
+  x = unit((x - mean) * contrast + mean)
+  h, s, v = tf.split(tf.image.rgb_to_hsv(x), 3, -1)
+  x = tf.image.hsv_to_rgb(tf.concat(
+      [tf.math.floormod(h + hue, 1.0), unit(s * saturation), v], -1))
+  return tf.cast(unit(x) * 255.5, tf.uint8)              # truncates

@@ -1,0 +1,240 @@
+"""Batches: tf.data for training, plain threads for evaluation.
+
+The global sample sequence is a pure function of (seed, step), so a run resumes
+at any step and on any number of hosts with the same batches, bit for bit.
+Axes: B samples of a batch, S image side, P history, H horizon.
+"""
+
+import collections
+import concurrent.futures
+import logging
+import math
+import os
+
+import numpy as np
+
+from data_pipeline import (
+  errors,
+  frames,
+  images,
+  normalize,
+  order,
+  prompt,
+  spec,
+  tf_cpu,
+)
+from data_pipeline import windows as windows_lib
+
+logger = logging.getLogger(__name__)
+
+sample_ids = order.sample_ids
+PREFETCH = 2  # batches ready and waiting
+
+
+def train_batches(windows, statistics, *, batch_size, seed, image_size,
+                  prompt_ids, text_len, start_step=0, augment=True,
+                  host_index=0, host_count=1, tf_shared_seed=False,
+                  on_bad_record="fail", skip_cap=0.001, ram_budget_gb=1.0,
+                  workers=None):
+  """Returns an endless iterator of this host's rows of the global batches.
+
+  Args:
+    windows: windows.Windows of the training split.
+    statistics: normalize.Statistics of the same horizon.
+    batch_size: of the global batch; host i of n gets rows i B/n to (i+1) B/n.
+    seed: of sample order and augmentation.
+    image_size: S.
+    prompt_ids, text_len: see prompt.text_ids.
+    start_step: the first batch to give.
+    augment: crop and jitter (see images.augment).
+    tf_shared_seed: draw the crop as the release does, from one number.
+    on_bad_record: "fail" stops at an unreadable image; "skip" puts the next
+      readable sample (by id) in that place, so all other places keep theirs.
+    skip_cap: share of the samples (rounded up) that may be unreadable.
+    ram_budget_gb: decoded images to keep in memory.
+    workers: threads, by default one per core.
+
+  Returns:
+    Iterator of {key: array [B/n, ...]} as in spec.BATCH_SPEC, without labels
+    if the windows have none.
+
+  Raises:
+    DataError: statistics of another horizon; while iterating, bad records.
+    MeshError: a batch that the hosts cannot share evenly.
+  """
+  windows_lib.check_policy(on_bad_record)
+  if batch_size % host_count:
+    below = batch_size // host_count * host_count
+    legal = [n for n in (below, below + host_count) if n]
+    raise errors.MeshError(
+        f"global batch {batch_size} is not divisible by {host_count} hosts; "
+        f"nearest legal: {' or '.join(map(str, legal))}")
+  table = SampleTable(windows, statistics, prompt_ids, text_len)
+  source = _TrainSource(
+      frames.FrameStore(windows, image_size, ram_budget_gb), len(windows),
+      seed, tf_shared_seed, on_bad_record, skip_cap)
+  rows = batch_size // host_count
+  return _train_iterator(
+      source, table, rows=rows, first=start_step * rows,
+      place=lambda n: n // rows * batch_size + host_index * rows + n % rows,
+      shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
+      workers=workers or os.cpu_count())
+
+
+class SampleTable:
+  """The numbers of every sample, normalised once; rows by id."""
+
+  def __init__(self, windows, statistics, prompt_ids, text_len):
+    statistics.check_horizon(windows.horizon)
+    scale = lambda kind: normalize.apply(
+        kind, getattr(windows, kind), statistics)
+    self._arrays = {kind: scale(kind) for kind in normalize.COLUMNS}
+    for kind in ("camera", "skill"):
+      if getattr(windows, kind) is not None:
+        self._arrays[kind] = getattr(windows, kind)
+    self._text = prompt.text_ids(prompt_ids, text_len)
+
+  def rows(self, ids):
+    """[B] int64 -> {key: [B, ...]}: a batch without images."""
+    batch = {key: array[ids] for key, array in self._arrays.items()}
+    batch["text"] = np.tile(self._text, (len(ids), 1))
+    batch["sample_id"] = ids
+    return batch
+
+
+class _TrainSource:
+  """place in the sample sequence -> pixels, augmentation, id of the sample."""
+
+  def __init__(self, store, num_samples, seed, shared_crop, on_bad_record,
+               skip_cap):
+    self._store = store
+    self._num_samples = num_samples
+    self._seed = seed
+    self._shared_crop = shared_crop
+    self._skip = on_bad_record == "skip"
+    self._allowed = min(math.ceil(skip_cap * num_samples), num_samples - 1)
+    self._bad = set()
+
+  def __call__(self, place):
+    wanted = int(order.ids_at(self._seed, [place], self._num_samples)[0])
+    draws = order.uniform(
+        self._seed, place, (len(spec.IMAGES), len(images.DRAWS)))
+    index = wanted
+    while True:
+      try:
+        pixels = self._store.sample(index)
+        break
+      except errors.DataError as error:
+        if not self._skip:
+          raise
+        self._count(index, error)
+        index = (index + 1) % self._num_samples
+    return (pixels, *images.augmentation(
+        draws, shared_crop=self._shared_crop), np.int64(index))
+
+  def _count(self, index, error):
+    if index not in self._bad:
+      self._bad.add(index)
+      logger.warning("replaced sample %d: %s", index, error)
+    if len(self._bad) > self._allowed:
+      raise errors.DataError(
+          f"{len(self._bad)} unreadable samples so far, skip_cap allows "
+          f"{self._allowed} of {self._num_samples}; last: {error}")
+
+
+def _train_iterator(source, table, *, rows, first, place, shape, augment,
+                    workers):
+  """Runs `source` in tf.data threads and joins its pixels with the table."""
+  tf = tf_cpu.tensorflow()
+  failures = {}
+
+  def read(n):
+    try:
+      return source(place(int(n)))
+    except Exception as error:  # TensorFlow would hide its type
+      failures[int(n)] = error
+      nothing = np.zeros((shape[0], 4), np.float32)
+      return np.zeros(shape, np.uint8), nothing, nothing, np.int64(-1)
+
+  def sample(n):
+    pixels, boxes, factors, index = tf.numpy_function(
+        read, [n], [tf.uint8, tf.float32, tf.float32, tf.int64])
+    pixels.set_shape(shape)
+    boxes.set_shape((shape[0], 4))
+    factors.set_shape((shape[0], 4))
+    index.set_shape(())
+    if augment:
+      pixels = images.augment(pixels, boxes, factors)
+    return pixels, index
+
+  options = tf.data.Options()
+  options.deterministic = True
+  options.autotune.enabled = False
+  options.threading.max_intra_op_parallelism = 1
+  options.threading.private_threadpool_size = workers
+  data = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
+  data = data.map(sample, num_parallel_calls=workers)
+  data = data.batch(rows, drop_remainder=True).prefetch(PREFETCH)
+
+  def batches():
+    for pixels, ids in data.with_options(options).as_numpy_iterator():
+      if ids.min() < 0:
+        raise failures[min(failures)]
+      yield {"images": pixels, **table.rows(ids)}
+
+  return batches()
+
+
+def eval_batches(windows, statistics, *, batch_size, image_size, prompt_ids,
+                 text_len, indices=None, on_bad_record="fail",
+                 ram_budget_gb=0.25, workers=None):
+  """Returns an iterator over all samples in order, or over `indices`.
+
+  Images are never augmented. The last batch is filled up with its last sample;
+  such rows, and unreadable ones under on_bad_record="skip" (black images), are
+  False in `valid`. Other arguments, errors: see train_batches.
+
+  Returns:
+    Iterator of {key: array [B, ...]} as in spec.BATCH_SPEC with `valid`.
+  """
+  windows_lib.check_policy(on_bad_record)
+  table = SampleTable(windows, statistics, prompt_ids, text_len)
+  store = frames.FrameStore(windows, image_size, ram_budget_gb)
+  ids = np.arange(len(windows)) if indices is None else np.asarray(indices)
+  ids = ids.astype(np.int64)
+  black = np.zeros((len(spec.IMAGES), image_size, image_size, 3), np.uint8)
+
+  def read(index):
+    try:
+      return store.sample(index), True
+    except errors.DataError as error:
+      if on_bad_record == "fail":
+        raise
+      logger.warning("left out sample %d: %s", index, error)
+      return black, False
+
+  def batches():
+    with concurrent.futures.ThreadPoolExecutor(
+        workers or os.cpu_count()) as pool:
+      chunks = (ids[i:i + batch_size] for i in range(0, len(ids), batch_size))
+      reads = ((chunk, [pool.submit(read, i) for i in chunk])
+               for chunk in chunks)
+      for chunk, futures in _ahead(reads):
+        pixels, good = zip(*[f.result() for f in futures], strict=True)
+        # A short batch repeats its last sample.
+        row = np.minimum(np.arange(batch_size), len(chunk) - 1)
+        yield {"images": np.stack([pixels[i] for i in row]),
+               **table.rows(chunk[row]),
+               "valid": np.array(good)[row] & (np.arange(batch_size) == row)}
+
+  return batches()
+
+
+def _ahead(items):
+  """The same items, each asked for one before it is handed out."""
+  waiting = collections.deque()
+  for item in items:
+    waiting.append(item)
+    if len(waiting) > 1:
+      yield waiting.popleft()
+  yield from waiting

@@ -1,0 +1,21 @@
+"""TensorFlow as a quiet CPU library: only the training loader needs it.
+
+Importing it costs seconds, so nothing does before `tensorflow()` is called.
+"""
+
+import functools
+import os
+
+
+@functools.cache
+def tensorflow():
+  """Imports TensorFlow without its banner and without any GPU."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  # Unused here, but its notice is printed at every log level.
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+  import tensorflow as tf
+  try:
+    tf.config.set_visible_devices([], "GPU")  # they are JAX's
+  except RuntimeError:
+    pass  # the calling program uses TensorFlow already and has decided
+  return tf

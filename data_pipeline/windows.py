@@ -1,0 +1,198 @@
+"""Cuts routes into samples: a short past, a short future, in the ego frame.
+
+The future starts at the present frame, as in the release: row j is 0.1 j s
+ahead and row 0 is always (0, 0). Axes: M samples, P history, H horizon.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+import os
+
+import numpy as np
+
+from data_pipeline import bench2drive, errors
+
+logger = logging.getLogger(__name__)
+
+PARALLEL_FROM = 100  # routes; below, starting processes costs more
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """All samples of a split; ego frame is x forward, y right, metres."""
+
+  root: str
+  routes: tuple                # names
+  skipped: tuple               # ((name, why), ...) of routes left out
+  route_index: np.ndarray      # [M] int32 into `routes`
+  frame: np.ndarray            # [M] int32, the present frame of its route
+  proprio: np.ndarray          # [M,P,10] speed, acceleration, angular
+  #                              velocity, heading, far node; raw units
+  goal: np.ndarray             # [M,2] far node now
+  action: np.ndarray           # [M,H,2] future positions of the ego origin
+  future_heading: np.ndarray   # [M,H] rad, relative to now
+  future_speed: np.ndarray     # [M,H] m/s
+  camera: np.ndarray | None    # [M] int32, None without labels
+  skill: np.ndarray | None     # [M] int32, None without labels
+
+  def __len__(self):
+    return len(self.frame)
+
+  @property
+  def history(self):
+    return self.proprio.shape[1]
+
+  @property
+  def horizon(self):
+    return self.action.shape[1]
+
+
+SAMPLE_ARRAYS = ("frame", "proprio", "goal", "action", "future_heading",
+                 "future_speed", "camera", "skill")
+
+
+def wrap(angle):
+  """Angle in radians -> (-pi, pi]."""
+  return math.pi - np.mod(math.pi - angle, math.tau)
+
+
+def to_ego(points, position, heading):
+  """World points -> ego frame: [...,2], [...,2], [...] -> [...,2]."""
+  cos, sin = np.cos(heading), np.sin(heading)
+  dx, dy = np.moveaxis(points - position, -1, 0)
+  return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], -1)
+
+
+def to_world(points, position, heading):
+  """Ego points -> world: the inverse of to_ego."""
+  cos, sin = np.cos(heading), np.sin(heading)
+  x, y = np.moveaxis(points, -1, 0)
+  return np.stack([cos * x - sin * y, sin * x + cos * y], -1) + position
+
+
+def make_windows(route, *, history=5, horizon=10, wrap_theta=True, root=""):
+  """Cuts one bench2drive.Route of N frames into N - horizon samples.
+
+  The route's last frame is dropped and no future is padded, as in the
+  release; the past is padded with the first frame.
+
+  Args:
+    route: bench2drive.Route.
+    history, horizon: frames of past (the present included) and future.
+    wrap_theta: keep relative headings in (-pi, pi]. The release does not, so
+      that crossing north makes a jump of 2 pi; False repeats that.
+    root: folder the route is in.
+
+  Raises:
+    DataError: the route has no more than `horizon` frames.
+  """
+  count = len(route) - horizon
+  if count < 1:
+    raise errors.DataError(
+        f"{os.path.join(root, route.name)} has {len(route)} frames, a horizon "
+        f"of {horizon} needs at least {horizon + 1}; lower the horizon, leave "
+        "the route out, or set on_bad_record=skip")
+  now = np.arange(count)
+  past = np.maximum(now[:, None] + np.arange(1 - history, 1), 0)  # [M,P]
+  future = now[:, None] + np.arange(horizon)                      # [M,H]
+  position = route.position[now][:, None]                         # [M,1,2]
+  heading = route.heading[now][:, None]                           # [M,1]
+  turn = wrap if wrap_theta else (lambda angle: angle)
+  proprio = np.concatenate([
+      route.speed[past][..., None],
+      route.acceleration[past],
+      route.angular_velocity[past],
+      turn(route.heading[past] - heading)[..., None],
+      to_ego(route.far_node[past], position, heading),
+  ], -1).astype(np.float32)                                       # [M,P,10]
+  label = lambda ids: None if ids is None else ids[now]
+  return Windows(
+      root=root,
+      routes=(route.name,),
+      skipped=(),
+      route_index=np.zeros(count, np.int32),
+      frame=now.astype(np.int32),
+      proprio=proprio,
+      goal=proprio[:, -1, 8:10].copy(),
+      action=to_ego(route.position[future], position, heading).astype(
+          np.float32),
+      future_heading=wrap(route.heading[future] - heading).astype(np.float32),
+      future_speed=route.speed[future].astype(np.float32),
+      camera=label(route.camera),
+      skill=label(route.skill))
+
+
+def collect(root, labels_root, routes, history=5, horizon=10, *,
+            on_bad_record="fail", skip_cap=0.05, wrap_theta=True,
+            nan_heading="box", workers=None):
+  """Reads routes and joins their windows.
+
+  Args:
+    root, labels_root: see bench2drive.read_route.
+    routes: names, e.g. one side of bench2drive.split.
+    history, horizon, wrap_theta: see make_windows.
+    on_bad_record: "fail" stops at the first bad route; "skip" leaves bad
+      routes out, with a warning each, until more than a share `skip_cap` of
+      them (rounded up) is bad. Misaligned labels always stop.
+    nan_heading: see bench2drive.read_route.
+    workers: reading processes; by default one, or one per core from
+      PARALLEL_FROM routes on.
+
+  Raises:
+    DataError: a bad route as described, or no sample at all.
+  """
+  check_policy(on_bad_record)
+  if workers is None:
+    workers = os.cpu_count() if len(routes) >= PARALLEL_FROM else 1
+  read = functools.partial(_windows_of, root, labels_root, dict(
+      history=history, horizon=horizon, wrap_theta=wrap_theta), nan_heading)
+  parts, skipped = [], []
+  allowed = math.ceil(skip_cap * len(routes))
+  for name, result in bench2drive.map_routes(read, routes, workers=workers):
+    if isinstance(result, Windows):
+      parts.append(result)
+      continue
+    if (on_bad_record == "fail"
+        or isinstance(result, bench2drive.MisalignedError)):
+      raise result
+    logger.warning("skipped route %s: %s", name, result)
+    skipped.append((name, str(result)))
+    if len(skipped) > allowed:
+      raise errors.DataError(
+          f"{len(skipped)} bad routes so far, skip_cap {skip_cap} of "
+          f"{len(routes)} allows {allowed}; first: {skipped[0][0]} "
+          f"({skipped[0][1]}); repair them or raise skip_cap")
+  if not parts:
+    raise errors.DataError(
+        f"{root}: {len(routes)} routes asked for, no sample in them; check "
+        "the split and the horizon")
+  return _join(parts, skipped)
+
+
+def check_policy(on_bad_record):
+  """Raises ConfigError unless the policy is "fail" or "skip"."""
+  if on_bad_record not in ("fail", "skip"):
+    raise errors.ConfigError(
+        f"on_bad_record is {on_bad_record!r}; choose 'fail' or 'skip'")
+
+
+def _windows_of(root, labels_root, options, nan_heading, name):
+  route = bench2drive.read_route(
+      root, name, labels_root, nan_heading=nan_heading)
+  return make_windows(route, root=root, **options)
+
+
+def _join(parts, skipped):
+  arrays = {
+      key: None if getattr(parts[0], key) is None
+      else np.concatenate([getattr(part, key) for part in parts])
+      for key in SAMPLE_ARRAYS}
+  return Windows(
+      root=parts[0].root,
+      routes=tuple(part.routes[0] for part in parts),
+      skipped=tuple(skipped),
+      route_index=np.repeat(np.arange(len(parts), dtype=np.int32),
+                            [len(part) for part in parts]),
+      **arrays)

@@ -1,0 +1,282 @@
+"""Batches: contents, exact resume, hosts, the cache, bad records."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_pipeline import (
+    bench2drive,
+    errors,
+    frames,
+    images,
+    loader,
+    normalize,
+    spec,
+    windows,
+)
+from tests.data_pipeline import fixtures
+
+SIZE, BATCH = 12, 4
+TEXT = dict(image_size=SIZE, prompt_ids=(2, 5, 7), text_len=6)
+FIELDS = spec.batch_spec(image_size=SIZE, text_len=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  root = tmp_path_factory.mktemp("routes")
+  for index, length in enumerate((17, 14)):
+    fixtures.write_route(root, fixtures.NAME.format(index), frames=length)
+  return root
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+  return collect(folder)
+
+
+def collect(folder, **options):
+  return windows.collect(str(folder), str(folder / "labels"),
+                         bench2drive.list_routes(str(folder)), **options)
+
+
+def train(data, steps, **options):
+  statistics = normalize.compute(data)
+  options = dict(batch_size=BATCH, seed=1) | TEXT | options
+  return list(itertools.islice(
+      loader.train_batches(data, statistics, **options), steps))
+
+
+def same(a, b):
+  assert len(a) == len(b)
+  for one, other in zip(a, b, strict=True):
+    assert one.keys() == other.keys()
+    for key in one:
+      np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+def test_training_batches_hold_the_sampled_windows(data):
+  statistics = normalize.compute(data)
+  for step, batch in enumerate(train(data, 6, augment=False)):
+    assert spec.check_batch(batch, FIELDS) == BATCH
+    ids = loader.sample_ids(1, step, BATCH, len(data))
+    np.testing.assert_array_equal(batch["sample_id"], ids)
+    np.testing.assert_array_equal(batch["text"][0], [2, 5, 7, 0, 0, 0])
+    for kind in ("proprio", "goal", "action"):
+      np.testing.assert_array_equal(
+          batch[kind],
+          normalize.apply(kind, getattr(data, kind)[ids], statistics))
+    np.testing.assert_array_equal(batch["skill"], data.skill[ids])
+    np.testing.assert_array_equal(batch["camera"], data.camera[ids])
+
+
+def test_images_are_the_frames_of_the_window(data):
+  batch = train(data, 1, augment=False)[0]
+  for row, index in enumerate(batch["sample_id"]):
+    name = data.routes[data.route_index[index]]
+    t = data.frame[index]
+    want = [("rgb_front", t), ("rgb_front", max(t - 1, 0)),
+            ("rgb_front_left", t), ("rgb_front_right", t), ("rgb_back", t),
+            ("rgb_back_left", t), ("rgb_back_right", t)]
+    for image, (camera, frame) in zip(batch["images"][row], want, strict=True):
+      source = fixtures.jpeg(
+          spec.CAMERA_FOLDERS.index(camera), int(frame), salt=name)
+      np.testing.assert_array_equal(image, images.decode(source, SIZE))
+
+
+def test_unlabelled_windows_give_batches_without_labels(folder):
+  data = windows.collect(str(folder), None,
+                         bench2drive.list_routes(str(folder)))
+  batch = train(data, 1)[0]
+  assert "camera" not in batch and "skill" not in batch
+  assert spec.check_batch(batch, FIELDS) == BATCH
+
+
+def test_resume_gives_the_same_batches(data):
+  whole = train(data, 9)
+  same(whole[5:], train(data, 4, start_step=5))
+
+
+def test_hosts_share_the_global_batch(data):
+  whole = train(data, 4)
+  parts = [train(data, 4, host_index=i, host_count=2) for i in range(2)]
+  joined = [{key: np.concatenate([a[key], b[key]]) for key in a}
+            for a, b in zip(*parts, strict=True)]
+  same(whole, joined)
+  with pytest.raises(errors.MeshError, match="4 is not.*3 hosts.*3 or 6"):
+    train(data, 1, host_count=3)
+
+
+def test_cache_and_threads_change_nothing(data):
+  whole = train(data, 9, ram_budget_gb=0.0, workers=1)
+  same(whole, train(data, 9, ram_budget_gb=1.0, workers=3))
+  # Room for ten images only.
+  same(whole, train(data, 9, ram_budget_gb=10.5 * SIZE * SIZE * 3e-9))
+
+
+def test_augmentation_is_drawn_per_place_and_image(data):
+  plain, first = train(data, 8, augment=False), train(data, 8)
+  assert all((a["images"] != b["images"]).any()
+             for a, b in zip(plain, first, strict=True))
+  # The same sample comes back an epoch later with other draws.
+  seen = {}
+  for batch in first:
+    for index, pixels in zip(batch["sample_id"], batch["images"], strict=True):
+      if index in seen:
+        assert (seen[index] != pixels).any()
+      seen[index] = pixels
+  # Frame 0 is its own past, yet image 0 and 1 are cropped apart.
+  start = next(seen[i] for i in seen if data.frame[i] == 0)
+  assert (start[0] != start[1]).any()
+  shared = train(data, 8, tf_shared_seed=True)
+  assert (shared[0]["images"] != first[0]["images"]).any()
+
+
+def test_every_file_is_decoded_once(data, monkeypatch):
+  decoded = []
+  load = images.load
+  monkeypatch.setattr(
+      images, "load", lambda path, size: decoded.append(path) or load(path,
+                                                                      size))
+  for budget, most in ((1.0, 1), (0.0, 99)):
+    decoded.clear()
+    store = frames.FrameStore(data, SIZE, budget)
+    for index in [*range(len(data)), *range(len(data))]:
+      store.sample(index)
+    counts = [decoded.count(path) for path in set(decoded)]
+    assert len(counts) == 6 * len(data) and max(counts) <= most
+  assert max(counts) > 1
+
+
+def test_changing_a_sample_leaves_the_store_alone(data):
+  store = frames.FrameStore(data, SIZE, 1.0)
+  first = store.sample(3)
+  kept = first.copy()
+  first[:] = 0
+  np.testing.assert_array_equal(store.sample(3), kept)
+
+
+def test_statistics_of_another_horizon_are_refused(data):
+  with pytest.raises(errors.DataError, match="horizon 10.*horizon 3"):
+    loader.train_batches(
+        data_of_horizon_3(data), normalize.compute(data), batch_size=2, seed=0,
+        **TEXT)
+  with pytest.raises(errors.DataError, match="horizon 10.*horizon 3"):
+    loader.eval_batches(
+        data_of_horizon_3(data), normalize.compute(data), batch_size=2, **TEXT)
+
+
+def data_of_horizon_3(data):
+  return windows.collect(data.root, None, data.routes, horizon=3)
+
+
+def broken(tmp_path, kind):
+  """One route of 7 samples whose sample 4 lacks a good back image."""
+  fixtures.write_route(tmp_path, frames=17)
+  data = collect(tmp_path)
+  path = tmp_path / data.routes[0] / "camera" / "rgb_back" / "00004.jpg"
+  if kind == "missing":
+    path.unlink()
+  else:
+    path.write_bytes(path.read_bytes()[:300])
+  return data
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated"])
+def test_bad_record_fails_by_name(tmp_path, kind):
+  data = broken(tmp_path, kind)
+  with pytest.raises(errors.DataError, match="rgb_back/00004.jpg is"):
+    train(data, 3)
+  with pytest.raises(errors.DataError, match="rgb_back/00004.jpg is"):
+    list(loader.eval_batches(data, normalize.compute(data), batch_size=3,
+                             **TEXT))
+
+
+def test_failure_comes_after_the_good_batches(tmp_path):
+  data = broken(tmp_path, "missing")
+  order = [loader.sample_ids(1, step, 1, 7)[0] for step in range(7)]
+  good = order.index(4)
+  assert len(train(data, good, batch_size=1)) == good
+  with pytest.raises(errors.DataError):
+    train(data, good + 1, batch_size=1)
+
+
+def test_skipping_replaces_one_sample_and_moves_no_other(tmp_path, caplog):
+  data = broken(tmp_path, "truncated")
+  got = train(data, 7, on_bad_record="skip")
+  for step, batch in enumerate(got):
+    want = loader.sample_ids(1, step, BATCH, 7)
+    np.testing.assert_array_equal(
+        batch["sample_id"], np.where(want == 4, 5, want))
+    assert (batch["images"].reshape(BATCH, -1).max(1) > 0).all()
+  logged = [r.getMessage() for r in caplog.records]
+  assert len(logged) == 1 and "rgb_back/00004.jpg" in logged[0]
+  same(got[4:], train(data, 3, on_bad_record="skip", start_step=4))
+
+
+def test_skipping_is_capped(tmp_path):
+  data = broken(tmp_path, "missing")
+  with pytest.raises(errors.DataError, match="1 unreadable.*allows 0 of 7"):
+    train(data, 4, on_bad_record="skip", skip_cap=0.0)
+  for path in (tmp_path / data.routes[0] / "camera/rgb_back").iterdir():
+    path.unlink()
+  with pytest.raises(errors.DataError, match="allows 6 of 7"):
+    train(data, 4, on_bad_record="skip", skip_cap=1.0)
+
+
+def evaluate(data, **options):
+  return list(loader.eval_batches(
+      data, normalize.compute(data), **dict(batch_size=BATCH) | TEXT | options))
+
+
+def test_evaluation_visits_all_in_order_and_pads(data):
+  got = evaluate(data)
+  assert len(data) == 11 and len(got) == 3
+  assert all(spec.check_batch(batch, FIELDS) == BATCH for batch in got)
+  ids = np.concatenate([b["sample_id"] for b in got])
+  valid = np.concatenate([b["valid"] for b in got])
+  assert ids.tolist() == [*range(11), 10]
+  assert valid.tolist() == [True] * 11 + [False]
+  np.testing.assert_array_equal(got[2]["images"][2], got[2]["images"][3])
+
+
+def test_evaluation_pixels_are_the_unaugmented_training_ones(data):
+  by_id = {}
+  for batch in train(data, 6, augment=False):
+    by_id |= dict(zip(batch["sample_id"], batch["images"], strict=True))
+  for batch in evaluate(data, indices=[7, 2, 9]):
+    assert batch["sample_id"].tolist() == [7, 2, 9, 9]
+    assert batch["valid"].tolist() == [True, True, True, False]
+    for index, pixels in zip(batch["sample_id"], batch["images"], strict=True):
+      np.testing.assert_array_equal(pixels, by_id[index])
+
+
+def test_evaluation_marks_what_it_skips(tmp_path):
+  data = broken(tmp_path, "missing")
+  got = evaluate(data, on_bad_record="skip")
+  valid = np.concatenate([batch["valid"] for batch in got])
+  assert valid.tolist() == [True] * 4 + [False] + [True] * 2 + [False]
+
+
+SCRIPT = """
+import sys
+from tests.data_pipeline import test_loader as t
+import pathlib
+data = t.collect(pathlib.Path(sys.argv[1]))
+t.evaluate(data)
+assert "tensorflow" not in sys.modules and "jax" not in sys.modules
+t.train(data, 2)  # left behind with batches on their way
+import tensorflow as tf
+assert not tf.config.get_visible_devices("GPU")
+"""
+
+
+def test_evaluation_needs_no_tensorflow_and_training_is_quiet(folder):
+  env = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+  done = subprocess.run(
+      [sys.executable, "-c", SCRIPT, str(folder)], env=env,
+      capture_output=True, text=True, timeout=300, check=False)
+  assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
