@@ -155,6 +155,18 @@ def shapes_of(tree):
   return {path: tuple(leaf.shape) for path, leaf in flatten(tree).items()}
 
 
+def host(leaf):
+  """The leaf as numpy where it lies in host memory already, else itself.
+
+  Indexing a jax.Array compiles; on an accelerator that still beats fetching
+  a whole stack for one layer of it.
+  """
+  devices = leaf.devices() if hasattr(leaf, "devices") else ()
+  if len(devices) == 1 and next(iter(devices)).platform == "cpu":
+    return np.asarray(leaf)
+  return leaf
+
+
 def natural(key):
   """Sort key under which layer 2 comes before layer 10."""
   return [(0, int(p), "") if p.isdigit() else (1, 0, p)

@@ -218,7 +218,7 @@ def alphas(shapes):
 
 def to_official(tree):
   """Yields (official key, numpy tensor) for a tree; aliases come twice."""
-  leaves = blocks.flatten(tree)
+  leaves = {p: blocks.host(v) for p, v in blocks.flatten(tree).items()}
   for entry in entries(blocks.shapes_of(leaves)):
     tensor = entry.gather(leaves)
     for key in (entry.key, *entry.aliases):

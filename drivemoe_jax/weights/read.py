@@ -82,7 +82,7 @@ def scan(path, like=None, tie=None):
   """Like `official`, with Leafs in params; without `like`, infers the tree."""
   file = _open(path)
   if like is None:
-    shapes, dtypes = infer.shapes(file.shapes), {}
+    shapes, dtypes = infer.shapes(file.shapes, path), {}
   else:
     shapes = blocks.shapes_of(like)
     dtypes = {p: leaf.dtype for p, leaf in blocks.flatten(like).items()}
@@ -143,8 +143,8 @@ def _check_keys(path, found, wanted):
       told.append(f"{len(keys)} {kind}: {', '.join(keys[:20])}{more}")
   if told:
     raise errors.CheckpointError(
-        f"{path} does not fit the model; {'; '.join(told)}; give the file's "
-        "own sizes in the config, or another file")
+        f"{path} does not fit the model; {'; '.join(told)}; name a file of "
+        "this model, or configure the model as the file's")
 
 
 def _open(path):

@@ -82,7 +82,8 @@ def table(weights):
 
 def _tensors(weights, dtype):
   """Yields (key, aliases, shape, function that makes the array)."""
-  leaves = blocks.flatten(weights.params)
+  leaves = {path: blocks.host(leaf)
+            for path, leaf in blocks.flatten(weights.params).items()}
   shapes = blocks.shapes_of(leaves)
   cast = lambda tensor: np.ascontiguousarray(tensor).astype(
       DTYPES[dtype], copy=False)

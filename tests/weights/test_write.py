@@ -1,0 +1,201 @@
+"""Writing official files: exact, whole or not at all, as torch expects."""
+
+import dataclasses
+import pathlib
+import struct
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from data_pipeline import errors
+from drivemoe_jax.weights import blocks, names, read, write
+from tests.weights import trees
+from tests.weights.test_read import assert_same
+
+
+@pytest.fixture(scope="module")
+def weights():
+  return trees.random_weights(trees.shapes(trees.ODD))
+
+
+def test_round_trip_is_exact(odd, tmp_path):
+  tree, weights = odd
+  path = write.official(str(tmp_path / "w.safetensors"), weights)
+  again = read.official(path, tree)
+  assert_same(again.params, weights.params)
+  assert_same(again.alphas, weights.alphas)
+  assert again.meta == weights.meta
+
+
+def test_pt_round_trip_is_exact(odd, tmp_path):
+  pytest.importorskip("torch")
+  tree, weights = odd
+  path = write.official(str(tmp_path / "w.pt"), weights)
+  again = read.official(path, tree)
+  assert_same(again.params, weights.params)
+  assert_same(again.alphas, weights.alphas)
+  assert again.meta == (weights.meta if weights.alphas else {})
+
+
+def test_the_library_reads_our_header(weights, tmp_path):
+  path = write.official(str(tmp_path / "w.safetensors"), weights)
+  tensors = safetensors.numpy.load_file(path)
+  assert_same(tensors, dict(names.to_official(weights.params)) | {
+      names.ALPHAS[name]: value for name, value in weights.alphas.items()})
+  with safetensors.safe_open(path, "np") as file:
+    assert file.metadata() == {"format": "pt", "stage": "2",
+                               "horizon_steps": "3", "cond_steps": "2"}
+  size, = struct.unpack("<Q", pathlib.Path(path).read_bytes()[:8])
+  assert size % 8 == 0  # so that the tensors lie aligned
+
+
+def test_device_arrays_write_as_host_arrays_do(weights, tmp_path):
+  on_device = dataclasses.replace(
+      weights, params=jax.tree.map(jnp.asarray, weights.params))
+  paths = [write.official(str(tmp_path / f"{i}.safetensors"), w)
+           for i, w in enumerate((weights, on_device))]
+  a, b = (pathlib.Path(path).read_bytes() for path in paths)
+  assert a == b
+
+
+def test_bfloat16_rounds_to_nearest(weights, tmp_path):
+  path = write.official(str(tmp_path / "w.safetensors"), weights,
+                        dtype="bfloat16")
+  found = safetensors.numpy.load_file(path)["view_embeddings.weight"]
+  np.testing.assert_array_equal(
+      found, weights.params["view_embedding"].astype(ml_dtypes.bfloat16))
+
+
+def test_pt_holds_what_the_release_looks_for(weights, tmp_path):
+  torch = pytest.importorskip("torch")
+  path = write.official(str(tmp_path / "w.pt"), weights)
+  whole = torch.load(path, weights_only=True)
+  assert whole.keys() == {
+      "cnt_update", "cnt_batch", "model", "wandb_id", "run_name", "stage",
+      "horizon_steps", "cond_steps"}
+  assert [whole[k] for k in ("cnt_update", "cnt_batch", "wandb_id", "run_name",
+                             "stage", "horizon_steps", "cond_steps")] == [
+      0, 0, None, None, 2, 3, 2]
+  assert [key for key, *_ in write.table(weights)] == list(whole["model"])
+  key = "joint_model.mixtures.{}.layers.1.mlp.down_proj.weight"
+  action, proprio = (whole["model"][key.format(s)]
+                     for s in ("action", "proprio"))
+  assert action.data_ptr() == proprio.data_ptr()   # stored once
+  assert action.shape == (14, 18)
+
+
+def test_drive_pi0s_envelope_knows_no_stage(tmp_path):
+  torch = pytest.importorskip("torch")
+  pi0 = trees.random_weights(trees.shapes(trees.ODD | trees.PI0))
+  path = write.official(str(tmp_path / "w.pt"), pi0, dtype="bfloat16")
+  whole = torch.load(path, weights_only=True)
+  assert whole.keys() == {"cnt_update", "cnt_batch", "model", "wandb_id"}
+  assert whole["model"]["embed_tokens.weight"].dtype == torch.bfloat16
+  size = sum(v.size for v in blocks.flatten(pi0.params).values()) * 2
+  assert pathlib.Path(path).stat().st_size < 1.5 * size + 200_000
+
+
+def test_pt_of_a_pickled_program_is_refused(weights, tmp_path):
+  torch = pytest.importorskip("torch")
+  tree = trees.shapes(trees.ODD)
+  ran = tmp_path / "ran"
+
+  class Program:
+    def __reduce__(self):
+      return (pathlib.Path.touch, (ran,))
+
+  path = tmp_path / "w.pt"
+  torch.save({"model": Program()}, path)
+  with pytest.raises(errors.CheckpointError, match="plain tensors"):
+    read.official(str(path), tree)
+  assert not ran.exists()
+  torch.save({"state": {}}, path)
+  with pytest.raises(errors.CheckpointError, match="no 'model' entry"):
+    read.official(str(path), tree)
+  path.write_bytes(path.read_bytes()[:-50])
+  with pytest.raises(errors.CheckpointError, match="no whole PyTorch"):
+    read.official(str(path), tree)
+  torch.save({"model": {"view_embeddings.weight": torch.zeros(2).long()}}, path)
+  with pytest.raises(errors.CheckpointError, match="floating point"):
+    read.official(str(path), tree)
+
+
+def test_pt_without_torch_says_how_to_do_without(
+    weights, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  for do in (lambda p: write.official(p, weights),
+             lambda p: read.official(p, trees.shapes(trees.ODD))):
+    path = tmp_path / "w.pt"
+    with pytest.raises(errors.CheckpointError, match="CPU build of torch"):
+      do(str(path))
+    path.touch()
+
+
+def test_an_existing_target_stays_unless_told(weights, tmp_path):
+  path = tmp_path / "w.safetensors"
+  path.write_text("mine")
+  with pytest.raises(errors.CheckpointError, match="--overwrite"):
+    write.official(str(path), weights)
+  assert path.read_text() == "mine"
+  write.official(str(path), weights, overwrite=True)
+  assert read.scan(str(path)).meta == weights.meta
+
+
+def test_a_folder_gets_one_file(weights, tmp_path):
+  path = write.official(str(tmp_path / "export"), weights)
+  assert path == str(tmp_path / "export" / "model.safetensors")
+  assert read.scan(str(tmp_path / "export")).meta == weights.meta
+  with pytest.raises(errors.CheckpointError, match="exists"):
+    write.official(str(tmp_path / "export"), weights)
+  with pytest.raises(errors.ConfigError, match="NAME.pt"):
+    write.official(str(tmp_path / "w.ckpt"), weights)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_a_full_disk_leaves_nothing(weights, tmp_path, monkeypatch, name):
+  if name.endswith(".pt"):
+    pytest.importorskip("torch")
+
+  def full(_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(write.os, "fsync", full)
+  with pytest.raises(errors.CheckpointError, match="No space left"):
+    write.official(str(tmp_path / name), weights)
+  assert not list(tmp_path.iterdir())
+
+
+def test_what_reads_back_otherwise_gets_no_name(
+    weights, tmp_path, monkeypatch):
+  def flip(path_or_number, sync=write.os.fsync):
+    sync(path_or_number)
+    partial = tmp_path / "w.safetensors.partial"
+    data = bytearray(partial.read_bytes())
+    data[-3] ^= 1
+    partial.write_bytes(data)
+
+  monkeypatch.setattr(write.os, "fsync", flip)
+  with pytest.raises(errors.CheckpointError, match="reads back otherwise"):
+    write.official(str(tmp_path / "w.safetensors"), weights)
+  assert not list(tmp_path.iterdir())
+
+
+def test_focal_weights_of_another_length_are_refused(weights, tmp_path):
+  short = dataclasses.replace(
+      weights, alphas=weights.alphas | {"skill": np.ones(4)})
+  with pytest.raises(errors.CheckpointError, match="4 focal weights"):
+    write.official(str(tmp_path / "w.safetensors"), short)
+
+
+def test_weights_load_neither_torch_nor_tensorflow():
+  code = ("import sys; from drivemoe_jax.weights import names, read, write; "
+          "assert not {'torch', 'tensorflow'} & set(sys.modules)")
+  subprocess.run([sys.executable, "-c", code], check=True,
+                 cwd=pathlib.Path(__file__).parents[2])
