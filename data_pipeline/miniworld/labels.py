@@ -1,0 +1,128 @@
+"""Camera and skill labels of a driven route, from what the script knows.
+
+The same definitions as the label generator's (which sees annotations only):
+a junction crossing looks to the front side of the exit; a bypass looks to the
+rear side on roads of one direction and to the front side when it uses the
+opposing lane, out and back; braking for a person and overtaking are skills
+while they last. Hindsight over the whole route is legitimate here.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipeline.miniworld import town as towns
+
+SIDE_OF_TURN = {towns.LEFT: "CAM_FRONT_LEFT", towns.RIGHT: "CAM_FRONT_RIGHT"}
+BYPASS = {"same": ("CAM_BACK_LEFT", "CAM_BACK_RIGHT"),
+          "opposing": ("CAM_FRONT_LEFT", "CAM_FRONT_RIGHT")}
+HOLD = 3             # frames for which a new lane must last
+FORESIGHT = 12       # frames before the change back that already count
+VISIBLE = {"vehicle": 15, "walker": 5}  # points
+LIGHT_DISTANCE = 40.0  # [m]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+  """What one saved frame contributes.
+
+  Attributes:
+    lane: LaneName under the ego. command: the route's command there.
+    speed [m/s], brake 0..1, emergency: of the driver.
+    trigger: (x, y, points) of the trigger in the ego frame, or None.
+    light: distance to the light that affects the ego [m], or None.
+  """
+
+  lane: towns.LaneName
+  command: int
+  speed: float
+  brake: float
+  emergency: bool
+  trigger: tuple
+  light: float
+
+
+def facts(world, control, emergency, light):
+  """Facts of the world's present frame; `light` is an Actor or None."""
+  state, trigger = world.state(), world.scene.trigger
+  seen = None
+  if trigger is not None:
+    delta = trigger.position - state.position
+    cos, sin = np.cos(state.heading), np.sin(state.heading)
+    seen = (float(cos * delta[0] + sin * delta[1]),
+            float(cos * delta[1] - sin * delta[0]),
+            world.visible().get(trigger.id, 0))
+  if light is not None:
+    light = float(np.hypot(*(light.position - state.position)))
+  return Facts(state.lane, state.lane.command, state.speed, control.brake,
+               emergency, seen, light)
+
+
+def label(frames, bypass, kind):
+  """(camera labels, skill labels): one string per frame.
+
+  Args:
+    frames: list of Facts. bypass: "same", "opposing" or None.
+    kind: kind of the trigger, "vehicle" or "walker", or None.
+  """
+  cameras = ["NULL"] * len(frames)
+  skills = ["NORMAL"] * len(frames)
+  for i, frame in enumerate(frames):
+    if frame.lane.is_junction:
+      cameras[i] = SIDE_OF_TURN.get(frame.command, "NULL")
+    elif frame.light is not None and frame.light < LIGHT_DISTANCE:
+      skills[i] = "TRAFFIC_LIGHT"
+  if bypass:
+    _label_bypass(frames, BYPASS[bypass], cameras, skills)
+  if kind == "walker":
+    for i in _braking(frames):
+      skills[i] = "EMERGENCY_BRAKE"
+  return cameras, skills
+
+
+def _is_trigger(frame, kind, reach):
+  """Is the trigger visible, ahead and within the obstacle horizon?"""
+  if frame.trigger is None:
+    return False
+  x, y, points = frame.trigger
+  horizon = max(2.5 * frame.speed, 20.0)
+  return (points >= VISIBLE[kind] and 0.0 < x and np.hypot(x, y) < horizon
+          and abs(y) <= reach)
+
+
+def _label_bypass(frames, views, cameras, skills):
+  first = next((i for i, f in enumerate(frames)
+                if _is_trigger(f, "vehicle", 5.25)), None)
+  if first is None:
+    return
+  lanes = [f.lane.lane_id for f in frames]
+  home = lanes[first]
+  out = _change(lanes, first, lambda lane: lane != home)
+  back = _change(lanes, out, lambda lane: lane == home)
+  held_out, held_back = out + HOLD, back + HOLD
+  for i in range(first, min(held_out, len(frames))):
+    cameras[i] = views[0]
+  for i in range(max(back - FORESIGHT, held_out),
+                 min(held_back, len(frames))):
+    cameras[i] = views[1]
+  for i in range(first, min(held_back, len(frames))):
+    skills[i] = "OVERTAKING"
+
+
+def _change(lanes, start, is_new):
+  """First index from start at which a new lane begins to hold."""
+  for i in range(start, len(lanes) - HOLD + 1):
+    if all(is_new(lane) for lane in lanes[i:i + HOLD]):
+      return i
+  return len(lanes) + FORESIGHT
+
+
+def _braking(frames):
+  """Indices at which the driver brakes for the person, and 5 after."""
+  brakes = [f.brake > 0.5 or f.emergency for f in frames]
+  on = set()
+  for i, frame in enumerate(frames):
+    if (_is_trigger(frame, "walker", 4.5)
+        and any(brakes[max(i - 5, 0):i + 11])):
+      on.update(range(i, min(i + 6, len(frames))))
+  return sorted(on)

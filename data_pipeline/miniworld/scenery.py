@@ -1,0 +1,146 @@
+"""What lines a road: houses, trees, hedges, parked cars and strollers.
+
+All of it is decoration or decoy: nothing here needs a reaction. It differs
+per seed so strongly that only the road itself tells what to do.
+"""
+
+import numpy as np
+
+from data_pipeline.miniworld import actors
+from data_pipeline.miniworld import render
+from data_pipeline.miniworld import shapes
+
+WALLS = ((172, 120, 96), (198, 182, 150), (150, 152, 160), (122, 98, 84),
+         (206, 204, 196), (110, 122, 132), (184, 150, 112), (146, 84, 74))
+LEAVES = ((62, 104, 50), (88, 124, 56), (50, 88, 62), (128, 132, 60),
+          (150, 110, 54))
+SKIES = (  # zenith, horizon, light, fog range [1/m]
+    ((92, 142, 206), (196, 216, 232), 1.0, (0.0005, 0.003)),
+    ((150, 158, 168), (200, 204, 208), 0.9, (0.002, 0.008)),
+    ((84, 106, 158), (232, 196, 158), 0.85, (0.001, 0.005)),
+    ((178, 184, 190), (208, 212, 214), 0.95, (0.008, 0.014)),
+)
+
+
+def look(rng):
+  """(Look, weather number) of an episode."""
+  weather = int(rng.integers(len(SKIES)))
+  zenith, horizon, light, fog = SKIES[weather]
+  return render.Look(zenith, horizon, float(rng.uniform(*fog)),
+                     light * float(rng.uniform(0.88, 1.08))), weather
+
+
+class Kerb:
+  """One side of a straight road: a frame (along, out) from `start`.
+
+  Attributes:
+    start: world point on the kerb [2]. yaw: direction of `along` [rad].
+    side: +1 when houses are to the right of `along`, -1 to the left.
+    length: metres.
+  """
+
+  def __init__(self, start, yaw, side, length):
+    self.start, self.yaw = np.asarray(start, float), yaw
+    self.side, self.length = side, length
+    self._along = np.array([np.cos(yaw), np.sin(yaw)])
+    self._out = side * np.array([-np.sin(yaw), np.cos(yaw)])
+
+  def point(self, along, out):
+    return self.start + along * self._along + out * self._out
+
+
+def houses(rng, kerb, pavement):
+  """Buildings, hedges and gaps behind the pavement of a kerb."""
+  out, s = [], float(rng.uniform(0, 4))
+  setback = pavement + float(rng.uniform(0.3, 5.0))
+  while s < kerb.length - 4:
+    length = float(rng.uniform(7, 16))
+    kind = rng.choice(["house", "house", "hedge", "gap"])
+    middle = s + length / 2
+    if kind == "house":
+      out += _house(rng, kerb, middle, length, setback)
+    elif kind == "hedge":
+      half = (length / 2, 0.3, float(rng.uniform(0.4, 1.1)))
+      colour = LEAVES[rng.integers(len(LEAVES))]
+      if rng.random() < 0.4:
+        colour = WALLS[rng.integers(len(WALLS))]
+      out.append(actors.scenery(shapes.hedge(half, colour), half,
+                                kerb.point(middle, setback), kerb.yaw))
+    s += length + (float(rng.uniform(0, 5)) if rng.random() < 0.5 else 0.1)
+  return out
+
+
+def _house(rng, kerb, middle, length, setback):
+  floors = int(rng.integers(1, 5))
+  depth, colour = float(rng.uniform(4, 7)), WALLS[rng.integers(len(WALLS))]
+  window = tuple(int(c) for c in rng.integers(40, 110, 3))
+  pieces = max(1, round(length / 6))  # short fronts sort well by distance
+  half = (length / pieces / 2, depth / 2, 1.5 * floors)
+  extra = float(rng.uniform(0, 2.0))
+  return [actors.scenery(
+      shapes.building(half, colour, window, floors), half,
+      kerb.point(middle + (i - (pieces - 1) / 2) * length / pieces,
+                 setback + extra + depth / 2), kerb.yaw)
+          for i in range(pieces)]
+
+
+def trees(rng, kerb, out):
+  """Trees in a row, `out` metres behind the kerb; some roads have none."""
+  if rng.random() < 0.35:
+    return []
+  row, s, step = [], float(rng.uniform(0, 8)), float(rng.uniform(8, 18))
+  leaf = LEAVES[rng.integers(len(LEAVES))]
+  while s < kerb.length:
+    radius, height = float(rng.uniform(0.7, 1.5)), float(rng.uniform(4, 7))
+    row.append(actors.scenery(
+        shapes.tree(radius, height, leaf), (0.2, 0.2, height / 2),
+        kerb.point(s, out)))
+    s += step * float(rng.uniform(0.8, 1.3))
+  return row
+
+
+def parked_row(rng, kerb, strip, yaw, keep_free=(), density=None):
+  """Parked cars in the strip before a kerb: decoys that block nobody.
+
+  Args:
+    strip: width of the parking strip [m]. yaw: heading of the cars.
+    keep_free: (from, to) stretches in kerb metres that stay empty.
+    density: share of slots taken; None draws one.
+  """
+  if density is None:
+    density = float(rng.choice([0.15, 0.4, 0.75]))
+  row, s = [], float(rng.uniform(2, 8))
+  while s < kerb.length - 4:
+    free = any(a - 3.2 < s < b + 3.2 for a, b in keep_free)
+    if rng.random() < density and not free:
+      inward = -strip / 2 + float(rng.uniform(-0.05, 0.15))
+      row.append(actors.vehicle(rng, kerb.point(s, inward), yaw,
+                                state="static"))
+    s += float(rng.uniform(6.4, 8.5))
+  return row
+
+
+class Stroll:
+  """A walker who keeps to the pavement at a steady pace."""
+
+  def __init__(self, walker, speed):
+    self._walker = walker
+    walker.speed = speed
+
+  def update(self, world, dt):
+    del world
+    self._walker.position = self._walker.position + self._walker.velocity * dt
+
+
+def strollers(rng, kerb, count):
+  """(walkers, scripts): people on the pavement, walking or standing."""
+  people, scripts = [], []
+  for _ in range(count):
+    back = rng.random() < 0.5
+    yaw = kerb.yaw + np.pi * back
+    person = actors.walker(rng, kerb.point(
+        float(rng.uniform(0, kerb.length)), float(rng.uniform(0.8, 2.4))), yaw)
+    people.append(person)
+    if rng.random() < 0.75:
+      scripts.append(Stroll(person, float(rng.uniform(0.7, 1.6))))
+  return people, scripts

@@ -1,0 +1,179 @@
+"""What things look like: cars, people, lights, houses and trees as flat quads.
+
+A Mesh is a bag of quads in a local frame (x forward, y right, z up, origin on
+the ground below the centre). Quads face one way; a thin detail such as a
+window is one quad a little in front of its wall.
+
+Axes: Q quads, 4 corners, 3 coordinates or RGB.
+"""
+
+import dataclasses
+
+import numpy as np
+
+GLASS = (38, 46, 58)
+TYRE = (24, 24, 26)
+SHADE = {"+x": 0.92, "-x": 0.86, "+y": 0.74, "-y": 1.0, "+z": 1.12}
+
+# Corners of a unit box's faces, seen from outside; the bottom is never seen.
+FACES = {
+    "+x": ((1, -1, -1), (1, 1, -1), (1, 1, 1), (1, -1, 1)),
+    "-x": ((-1, 1, -1), (-1, -1, -1), (-1, -1, 1), (-1, 1, 1)),
+    "+y": ((1, 1, -1), (-1, 1, -1), (-1, 1, 1), (1, 1, 1)),
+    "-y": ((-1, -1, -1), (1, -1, -1), (1, -1, 1), (-1, -1, 1)),
+    "+z": ((-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)),
+}
+
+
+@dataclasses.dataclass
+class Mesh:
+  """Quads [Q,4,3] in metres and their colours [Q,3] (RGB 0..255, float)."""
+
+  quads: np.ndarray
+  colours: np.ndarray
+
+  def placed(self, position, yaw):
+    """Quads in the world: [Q,4,3]."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    return self.quads @ turn + np.array([position[0], position[1], 0.0])
+
+
+class Sculptor:
+  """Collects boxes and details into a Mesh, in painting order."""
+
+  def __init__(self):
+    self._quads, self._colours = [], []
+
+  def box(self, centre, half, colour, shine=True):
+    for face, corners in FACES.items():
+      self._quads.append(np.array(corners, float) * half + centre)
+      shade = SHADE[face] if shine else 1.0
+      self._colours.append(np.clip(np.array(colour, float) * shade, 0, 255))
+    return self
+
+  def detail(self, face, centre, half, colour):
+    """One quad of the box (centre, half) facing `face`, unshaded."""
+    self._quads.append(np.array(FACES[face], float) * half + centre)
+    self._colours.append(np.array(colour, float))
+    return self
+
+  def mesh(self):
+    return Mesh(np.array(self._quads), np.array(self._colours))
+
+
+def vehicle(extent, colour, hazard=False):
+  """A car or a van.
+
+  Args:
+    extent: half length, width, height [m]; half height above 1 m is a van.
+    colour: RGB. hazard: warning lights and a warning board on the tail.
+  """
+  length, width, height = extent
+  top, sculptor = 2 * height, Sculptor()
+  van = height > 1.0
+  body = top if van else 0.58 * top
+  sculptor.box((0, 0, (0.22 + body) / 2), (length, width, (body - 0.22) / 2),
+               colour)
+  _wheels(sculptor, length, width)
+  eps = 0.01
+  if van:
+    glass = (0.62 * top, 0.16 * top)
+    sculptor.detail("+x", (eps, 0, glass[0]), (length, 0.85 * width, glass[1]),
+                    GLASS)
+    sculptor.detail("-x", (-eps, 0, glass[0]), (length, 0.7 * width,
+                                                0.7 * glass[1]), GLASS)
+    for face, sign in (("+y", 1), ("-y", -1)):
+      sculptor.detail(face, (0.6 * length, sign * eps, glass[0]),
+                      (0.3 * length, width, glass[1]), GLASS)
+  _lamps(sculptor, length, width, body, hazard)
+  if not van:
+    roof = (top - body) / 2
+    sculptor.box((-0.12 * length, 0, body + roof),
+                 (0.52 * length, 0.86 * width, roof), GLASS)
+    sculptor.detail("+z", (-0.12 * length, 0, body + roof),
+                    (0.5 * length, 0.84 * width, roof + eps), colour)
+  return sculptor.mesh()
+
+
+def _wheels(sculptor, length, width):
+  for along in (-0.6 * length, 0.6 * length):
+    for face, sign in (("+y", 1), ("-y", -1)):
+      sculptor.detail(face, (along, sign * 0.01, 0.32), (0.34, width, 0.32),
+                      TYRE)
+
+
+def _lamps(sculptor, length, width, body, hazard):
+  tail = (255, 150, 20) if hazard else (196, 24, 22)
+  size = (0.24, 0.16) if hazard else (0.2, 0.1)
+  for sign in (-1, 1):
+    sculptor.detail("-x", (-0.012, sign * 0.74 * width, 0.72 * body),
+                    (length, size[0], size[1]), tail)
+    sculptor.detail("+x", (0.012, sign * 0.74 * width, 0.6 * body),
+                    (length, 0.22, 0.1), (255, 250, 224))
+  sculptor.detail("-x", (-0.011, 0, 0.42 * body), (length, 0.3, 0.07),
+                  (225, 225, 220))
+
+
+def walker(extent, shirt, trousers, skin):
+  """A person: legs, torso, head."""
+  length, width, height = extent
+  top = 2 * height
+  return (Sculptor()
+          .box((0, 0, 0.24 * top), (0.6 * length, 0.8 * width, 0.24 * top),
+               trousers)
+          .box((0, 0, 0.66 * top), (0.8 * length, width, 0.19 * top), shirt)
+          .box((0, 0, 0.93 * top), (0.14, 0.14, 0.08 * top), skin).mesh())
+
+
+LAMPS = {0: (235, 40, 32), 1: (245, 190, 30), 2: (40, 225, 110)}
+
+
+def traffic_light(state, reach):
+  """A pole at the kerb with a low head, and a high head over the lane.
+
+  Local x is the direction in which the watching driver travels; the pole
+  stands at y = 0 and the mast reaches `reach` metres to the left.
+  """
+  sculptor = Sculptor()
+  sculptor.box((0, 0, 2.8), (0.1, 0.1, 2.8), (70, 72, 74))
+  sculptor.box((0, -reach / 2, 5.6), (0.08, reach / 2, 0.08), (70, 72, 74))
+  for side, height, size in ((-reach, 5.0, 1.0), (0.0, 2.7, 0.75)):
+    sculptor.box((-0.2, side, height), (0.12, 0.5 * size, 1.1 * size),
+                 (26, 28, 30), shine=False)
+    for lamp, z in ((0, 0.7), (1, 0.0), (2, -0.7)):
+      lit = lamp == state
+      colour = LAMPS[lamp] if lit else (54, 54, 54)
+      half = 0.4 * size if lit else 0.3 * size
+      sculptor.detail("-x", (-0.21, side, height + z * size),
+                      (0.12, half, 0.32 * size), colour)
+  return sculptor.mesh()
+
+
+def building(half, colour, window, floors):
+  """A block with window bands; long fronts are cut so that they sort well."""
+  length, width, height = half
+  sculptor = Sculptor()
+  sculptor.box((0, 0, height), half, colour)
+  for floor in range(floors):
+    z = 2 * height * (floor + 0.6) / floors
+    band = 0.45 * height / floors
+    for face, offset in (("-x", (-0.02, 0)), ("+x", (0.02, 0)),
+                         ("-y", (0, -0.02)), ("+y", (0, 0.02))):
+      sculptor.detail(face, (*offset, z), (
+          length if face[1] == "x" else 0.8 * length,
+          width if face[1] == "y" else 0.8 * width, band), window)
+  return sculptor.mesh()
+
+
+def tree(radius, height, leaf):
+  return (Sculptor()
+          .box((0, 0, 0.25 * height), (0.14, 0.14, 0.25 * height),
+               (92, 70, 50))
+          .box((0, 0, 0.7 * height), (radius, radius, 0.3 * height),
+               leaf).mesh())
+
+
+def hedge(half, colour):
+  """A wall, fence or hedge: a plain low box."""
+  return Sculptor().box((0, 0, half[2]), half, colour).mesh()

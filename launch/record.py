@@ -1,0 +1,61 @@
+r"""Drives the embedded world's expert and writes routes in Bench2Drive's format.
+
+python -m launch.record --out data
+python -m launch.record --out data --scenarios TJunction ParkedObstacle \
+    --train-seeds 20 --val-seeds 4 --size 320x180 --workers 2
+
+Validation routes use other seeds and are named in OUT/val_routes.txt. A run
+that was interrupted goes on where it stopped; a finished one is left alone.
+"""
+
+import re
+import sys
+import time
+
+from data_pipeline import errors
+from data_pipeline.miniworld import recorder
+from launch import cli
+
+
+def add_arguments(parser):
+  parser.add_argument("--out", required=True, help="folder to write")
+  parser.add_argument("--scenarios", nargs="+", metavar="TYPE",
+                      help="scenario types; default: all")
+  parser.add_argument("--train-seeds", type=int, default=len(recorder.SEEDS),
+                      metavar="N", help="training routes per scenario")
+  parser.add_argument("--val-seeds", type=int, default=2, metavar="N",
+                      help="validation routes per scenario")
+  parser.add_argument("--seed", type=int, default=0,
+                      help="first training seed")
+  parser.add_argument("--size", default="320x180", metavar="WxH",
+                      help="image size in pixels")
+  parser.add_argument("--quality", type=int, default=90,
+                      help="JPEG quality, 20..95")
+  parser.add_argument("--workers", type=int, default=2, help="processes")
+
+
+def run(args):
+  size = re.fullmatch(r"(\d+)x(\d+)", args.size)
+  if not size:
+    raise errors.ConfigError(f"--size {args.size}: write it as 320x180")
+  start = time.monotonic()
+
+  def progress(done, total, name):
+    print(f"\rrecord: {done}/{total} routes, "
+          f"{time.monotonic() - start:.0f} s, {name:<60}", end="", flush=True)
+
+  summary = recorder.record(
+      args.out, args.scenarios,
+      seeds=range(args.seed, args.seed + args.train_seeds),
+      val_seeds=range(recorder.VAL_SEED, recorder.VAL_SEED + args.val_seeds),
+      size=(int(size[1]), int(size[2])), quality=args.quality,
+      workers=args.workers, progress=progress)
+  print(f"\nrecord: {args.out} holds {summary['routes']} routes, "
+        f"{summary['frames']} frames, {len(summary['val_routes'])} of the "
+        "routes for validation")
+
+
+main = cli.command(__doc__, add_arguments, run)
+
+if __name__ == "__main__":
+  sys.exit(main())
