@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from drivemoe_jax.models import gemma
+from drivemoe_jax.models import masks
 from drivemoe_jax.models import precision
 from drivemoe_jax.models import routers
 
@@ -45,15 +46,18 @@ class JointLayer(nn.Module):
     streams, router_input = carry
     layer = {"vlm": self.vlm, "proprio": self.proprio, "action": self.action}
     condition = {"vlm": None, "proprio": condition, "action": condition}
-    parts = [layer[s].project(x, positions[s], condition[s])
-             for s, x in streams.items()]
+    # A pytree sorts its keys; along the sequence the streams keep their order.
+    running = [s for s in masks.STREAMS if s in streams]
+    parts = [layer[s].project(streams[s], positions[s], condition[s])
+             for s in running]
     q, k, v = (jnp.concatenate(part, axis=1) for part in zip(*parts))
     own = (k, v)
     if cache is not None:
       k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cache, own))
     attended = gemma.attention(q, k, v, allowed, self.softcap)  # [B,T,N,H]
     start, done = 0, {}
-    for s, x in streams.items():
+    for s in running:
+      x = streams[s]
       end = start + x.shape[1]
       mine, start = attended[:, start:end], end
       if s == "vlm" and self.last and not self.is_initializing():
@@ -92,8 +96,8 @@ class JointTransformer(nn.Module):
     """One pass.
 
     Args:
-      streams: {"vlm" | "proprio" | "action": [B,T,D]}, those that run, in
-        that order, already in trunk scale.
+      streams: {"vlm" | "proprio" | "action": [B,T,D]}, those that run,
+        already in trunk scale.
       allowed: [B,T,S] bool. positions: [T] by stream.
       condition: [B,C] for adaptive experts.
       cache: keys and values of the streams that do not run, by stack.

@@ -121,4 +121,6 @@ class Siglip(nn.Module):
     x = Encoder(self.layers, self.heads, self.mlp, self.norm_eps, self.dtype,
                 self.remat, name="Transformer")(x)
     self.sow("intermediates", "vision_features", x)
-    return precision.dense(self.out_width, self.dtype, name="head")(x)
+    x = precision.dense(self.out_width, self.dtype, name="head")(x)
+    self.sow("intermediates", "projected", x)
+    return x
