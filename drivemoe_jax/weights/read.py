@@ -8,6 +8,8 @@ tensors in the file and reads each block when it is indexed; `official` loads.
 import collections
 import dataclasses
 import glob
+import json
+import math
 import os
 import pickle
 import zipfile
@@ -80,7 +82,7 @@ def official(path, like, tie=None):
 
 def scan(path, like=None, tie=None):
   """Like `official`, with Leafs in params; without `like`, infers the tree."""
-  file = _open(path)
+  file = open_file(path)
   if like is None:
     shapes, dtypes = infer.shapes(file.shapes, path), {}
   else:
@@ -123,8 +125,10 @@ def same(a, b):
   """Whether two arrays agree in shape, dtype and every bit."""
   if a.shape != b.shape or a.dtype != b.dtype:
     return False
-  return np.array_equal(np.ascontiguousarray(a).view(np.uint8),
-                        np.ascontiguousarray(b).view(np.uint8))
+  a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+  step = 1 << 24  # so that the comparison's own memory stays small
+  return all(np.array_equal(a[i:i + step], b[i:i + step])
+             for i in range(0, len(a), step))
 
 
 def _check_keys(path, found, wanted):
@@ -147,7 +151,12 @@ def _check_keys(path, found, wanted):
         "this model, or configure the model as the file's")
 
 
-def _open(path):
+def open_file(path):
+  """TensorFile: shapes, meta and a function that reads a tensor by its key.
+
+  Raises:
+    CheckpointError: nothing there, or neither safetensors nor a whole .pt.
+  """
   if not os.path.exists(path):
     raise errors.CheckpointError(f"no weights at {path}; check the path")
   if path.endswith(".pt"):
@@ -166,29 +175,42 @@ def _open_safetensors(paths):
   shapes, home, meta = {}, {}, {}
   for path in paths:
     try:
-      # The library checks the header's length, offsets and the file's size.
-      file = safetensors.safe_open(path, "np")
-      keys = file.keys()
+      # The library checks the header, every tensor's place and the file's end.
+      with safetensors.safe_open(path, "np"):
+        header, start = _header(path)
     except (safetensors.SafetensorError, OSError) as error:
       raise errors.CheckpointError(
           f"{path} is no whole safetensors file ({error}); copy or download "
           "it again") from error
-    for key in keys:
-      tensor, name = file.get_slice(key), _plain(key)
+    meta |= header.pop("__metadata__", {})
+    for key, tensor in header.items():
+      name = _plain(key)
       if name in home:
         raise errors.CheckpointError(
             f"{path}: a second tensor {name}; remove one of the files")
-      if tensor.get_dtype() not in FLOATS:
+      if tensor["dtype"] not in FLOATS:
         raise errors.CheckpointError(
-            f"{path}: {key} is {tensor.get_dtype()}; weights must be one of "
+            f"{path}: {key} is {tensor['dtype']}; weights must be one of "
             f"{', '.join(FLOATS)}")
-      shapes[name], home[name] = tuple(tensor.get_shape()), (file, key)
-    meta |= file.metadata() or {}
+      shapes[name] = tuple(tensor["shape"])
+      home[name] = (path, FLOATS[tensor["dtype"]],
+                    start + tensor["data_offsets"][0])
+
   def get(name):
-    file, key = home[name]
-    return file.get_tensor(key)
+    # Not through the library, whose memory map would count as ours.
+    path, dtype, offset = home[name]
+    size = math.prod(shapes[name]) * np.dtype(dtype).itemsize
+    data = np.fromfile(path, np.uint8, size, offset=offset)
+    return data.view(dtype).reshape(shapes[name])
   return TensorFile(
       shapes, get, {n: int(meta[n]) for n in NUMBERS if n in meta})
+
+
+def _header(path):
+  """(parsed header, where the tensors begin) of a checked safetensors file."""
+  with open(path, "rb") as file:
+    size = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(size)), 8 + size
 
 
 def _open_pt(path):

@@ -121,10 +121,9 @@ def _write_safetensors(path, weights, dtype, with_aliases=True):
         file.write(tensor.data)
     file.flush()
     os.fsync(file.fileno())
-  with safetensors.safe_open(path, "np") as file:
-    for key, aliases, _, make in plan:
-      _compare(path, key, make(), [
-          file.get_tensor(name) for name in (key, *aliases)])
+  get = read.open_file(path).get
+  for key, aliases, _, make in plan:
+    _compare(path, key, make(), map(get, (key, *aliases)))
 
 
 def _write_pt(path, weights, dtype):
@@ -145,8 +144,8 @@ def _write_pt(path, weights, dtype):
     _remove(raw)
   model = torch.load(path, weights_only=True, mmap=True)["model"]
   for key, aliases, _, make in _tensors(weights, dtype):
-    _compare(path, key, make(), [
-        read.from_torch(model[name]) for name in (key, *aliases)])
+    _compare(path, key, make(), (
+        read.from_torch(model[name]) for name in (key, *aliases)))
 
 
 def _save(torch, envelope, path):

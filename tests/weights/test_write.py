@@ -65,6 +65,19 @@ def test_device_arrays_write_as_host_arrays_do(weights, tmp_path):
   assert a == b
 
 
+def test_leaves_split_over_devices_write_as_whole_ones_do(weights, tmp_path):
+  mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+  flat = blocks.flatten(weights.params)
+  for path, axis in {"llm/embedder/input_embedding": 0,
+                     "llm/layers/moe/mlp/linear": 1}.items():
+    spec = jax.sharding.PartitionSpec(*[None] * axis, "x")
+    flat[path] = jax.device_put(
+        flat[path], jax.sharding.NamedSharding(mesh, spec))
+  path = write.official(str(tmp_path / "w.safetensors"),
+                        dataclasses.replace(weights, params=flat))
+  assert_same(read.official(path, weights.params).params, weights.params)
+
+
 def test_bfloat16_rounds_to_nearest(weights, tmp_path):
   path = write.official(str(tmp_path / "w.safetensors"), weights,
                         dtype="bfloat16")
