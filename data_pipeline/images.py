@@ -29,7 +29,8 @@ def load(path, size):
     raise errors.DataError(
         f"{path} is missing; extract or record the route again, or set "
         "on_bad_record=skip") from None
-  except (OSError, SyntaxError, ValueError) as error:  # all that Pillow raises
+  except (OSError, SyntaxError, ValueError,  # all that Pillow raises
+          Image.DecompressionBombError) as error:
     raise errors.DataError(
         f"{path} is no readable image ({error}); extract or record the route "
         "again, or set on_bad_record=skip") from None

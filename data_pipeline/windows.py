@@ -25,7 +25,6 @@ class Windows:
 
   root: str
   routes: tuple                # names
-  skipped: tuple               # ((name, why), ...) of routes left out
   route_index: np.ndarray      # [M] int32 into `routes`
   frame: np.ndarray            # [M] int32, the present frame of its route
   proprio: np.ndarray          # [M,P,10] speed, acceleration, angular
@@ -36,6 +35,7 @@ class Windows:
   future_speed: np.ndarray     # [M,H] m/s
   camera: np.ndarray | None    # [M] int32, None without labels
   skill: np.ndarray | None     # [M] int32, None without labels
+  skipped: tuple = ()          # ((name, why), ...) of routes left out
 
   def __len__(self):
     return len(self.frame)
@@ -111,7 +111,6 @@ def make_windows(route, *, history=5, horizon=10, wrap_theta=True, root=""):
   return Windows(
       root=root,
       routes=(route.name,),
-      skipped=(),
       route_index=np.zeros(count, np.int32),
       frame=now.astype(np.int32),
       proprio=proprio,

@@ -26,7 +26,7 @@ def frame(t, *, turn=0.02, speed=5.0, theta=...):
       "x_command_far": x + 40.0, "y_command_far": y - 3.0, "command_far": 4,
       "bounding_boxes": [{
           "class": "ego_vehicle", "location": [x, y, 0.1],
-          "rotation": [0.0, 0.0, math.degrees(yaw)]}],
+          "rotation": [1.0, 2.0, (math.degrees(yaw) + 180) % 360 - 180]}],
   }
 
 

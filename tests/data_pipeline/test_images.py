@@ -45,7 +45,9 @@ def test_bad_files_are_named(tmp_path):
   path = tmp_path / "00007.jpg"
   with pytest.raises(errors.DataError, match="00007.jpg is missing"):
     images.load(str(path), 8)
-  for content in (good[:len(good) // 2], b"", b"text", good[:10]):
+  size = good.index(b"\xff\xc0") + 5  # height and width, two bytes each
+  huge = good[:size] + b"\xff\xff\xff\xff" + good[size + 4:]
+  for content in (good[:len(good) // 2], b"", b"text", good[:10], huge):
     path.write_bytes(content)
     with pytest.raises(errors.DataError, match="00007.jpg is no readable.*set"):
       images.load(str(path), 8)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -278,5 +279,6 @@ def test_evaluation_needs_no_tensorflow_and_training_is_quiet(folder):
   env = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
   done = subprocess.run(
       [sys.executable, "-c", SCRIPT, str(folder)], env=env,
-      capture_output=True, text=True, timeout=300, check=False)
+      cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
+      timeout=300, check=False)
   assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
