@@ -16,7 +16,8 @@ def focal(logits, label, alpha, gamma=2.0):
   """
   log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
   ce = -jnp.take_along_axis(log_p, label[..., None], axis=-1)[..., 0]
-  return jnp.mean(jnp.asarray(alpha)[label] * (1.0 - jnp.exp(-ce)) ** gamma * ce)
+  hard = (1.0 - jnp.exp(-ce)) ** gamma
+  return jnp.mean(jnp.asarray(alpha)[label] * hard * ce)
 
 
 def velocity_error(velocity, target):                    # [B,H,2] -> []

@@ -20,7 +20,7 @@ def add_arguments(parser):
 
 
 def run(args):
-  from drivemoe_jax import parity  # jax only once the flags are right
+  from drivemoe_jax import golden, parity  # jax only once the flags are right
 
   report = sys.stderr if args.json == "-" else sys.stdout
   cases = []
@@ -32,7 +32,7 @@ def run(args):
       print(f"{state}  {q.name:72} abs {q.max_abs:8.1e}  rel {q.max_rel:8.1e}"
             f"  {q.why}", file=report)
     null = sum(q.ok is None for q in found)
-    name = parity.case_name(folder)
+    name = golden.case_name(folder)
     print(f"{name}: {len(found) - len(bad) - null} pass, {len(bad)} fail, "
           f"{null} null", file=report, flush=True)
     cases.append({"case": name, "ok": not bad,

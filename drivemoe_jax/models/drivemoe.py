@@ -14,15 +14,10 @@ P history, H waypoints, D vlm width, A expert width, C condition width.
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from drivemoe_jax import flow
-from drivemoe_jax.models import joint
-from drivemoe_jax.models import masks
-from drivemoe_jax.models import parts
-from drivemoe_jax.models import routers
-from drivemoe_jax.models import siglip
+from drivemoe_jax.models import joint, masks, parts, routers, siglip
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
 SKILL_CHOICES = ("router", "label")

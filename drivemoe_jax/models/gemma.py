@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from drivemoe_jax.models import experts
-from drivemoe_jax.models import precision
+from drivemoe_jax.models import experts, precision
 
 
 def rope(x, positions, base):

@@ -12,17 +12,14 @@ H head size, C condition width, R routed groups, E experts.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from drivemoe_jax.models import gemma
-from drivemoe_jax.models import masks
-from drivemoe_jax.models import precision
-from drivemoe_jax.models import routers
+from drivemoe_jax.models import gemma, masks, precision, routers
 
 
 def groups(layers, moe_layers):
   """Layers per stack, in order: {"dense": 14, "moe": 3, "last": 1}."""
   if not 0 <= moe_layers < layers:
-    raise ValueError(f"moe_layers {moe_layers} must lie in 0..{layers - 1}: the "
-                     "last dense layer feeds the skill router")
+    raise ValueError(f"moe_layers {moe_layers} must lie in 0..{layers - 1}: "
+                     "the last dense layer feeds the skill router")
   dense = layers - moe_layers if moe_layers else layers - 1
   sizes = {"dense": dense, "moe": max(moe_layers - 1, 0), "last": 1}
   return {name: size for name, size in sizes.items() if size}

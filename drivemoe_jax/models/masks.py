@@ -2,7 +2,7 @@
 
 Streams lie along the sequence in the order vlm, proprio, action:
 
-    query \ key   vlm (no padding)  proprio  action
+    query | key   vlm (no padding)  proprio  action
     vlm                 x
     proprio             x              x
     action              x              x        x

@@ -9,9 +9,7 @@ Axes: B samples, H waypoints, A expert width.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from drivemoe_jax.models import gemma
-from drivemoe_jax.models import precision
-from drivemoe_jax.models import routers
+from drivemoe_jax.models import gemma, precision, routers
 
 
 class Stacks(nn.Module):
@@ -37,7 +35,8 @@ class ActionEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, action, time=None):                 # [B,H,2], [B,A]
-    dense = lambda i: precision.dense(self.width, self.dtype, name=f"linear_{i}")
+    dense = lambda i: precision.dense(self.width, self.dtype,
+                                      name=f"linear_{i}")
     x = dense(1)(action)
     if time is not None:
       time = jnp.broadcast_to(time[:, None].astype(x.dtype), x.shape)

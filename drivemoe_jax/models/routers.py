@@ -28,7 +28,7 @@ class CameraRouter(nn.Module):
   dropout: float
 
   @nn.compact
-  def __call__(self, front, goal, dropout=False):        # [B,N,D], [B,2] -> [B,V]
+  def __call__(self, front, goal, dropout=False):        # [B,N,D], [B,2]
     d = front.shape[-1]
     dense = lambda size, name: precision.dense(size, FLOAT, name=name)
     goal = nn.relu(dense(self.hidden, "waypoint_in")(goal.astype(FLOAT)))
@@ -86,7 +86,7 @@ def choose_view(logits, *, label=None, gumbel=None):     # [B,V] -> [B,V]
 
 
 def top_k_weights(logits, k):                            # [B,R,E] -> [B,R,E]
-  """Keeps the k likeliest experts and renormalises; the others are exactly 0."""
+  """Keeps the k likeliest experts and renormalises; the rest is exactly 0."""
   probs = jax.nn.softmax(logits.astype(FLOAT), axis=-1)
   top, index = jax.lax.top_k(probs, k)                   # [B,R,K]; first wins
   kept = jax.nn.one_hot(index, logits.shape[-1]) * top[..., None]

@@ -38,7 +38,8 @@ def inputs(m, batch=3, seed=0):
 def init(m, seed=1, noise=0.3):
   """Parameters with every leaf moved off its initial value."""
   kw = inputs(m)
-  params = jax.jit(lambda key: m.init(key, **kw)["params"])(jax.random.key(seed))
+  make = jax.jit(lambda key: m.init(key, **kw)["params"])
+  params = make(jax.random.key(seed))
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
   return jax.tree.unflatten(tree, [

@@ -1,0 +1,49 @@
+"""The stack of experts against a loop, and its symmetries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drivemoe_jax.models import experts
+
+BANK = experts.ExpertBank(experts=5, hidden=7, dtype=jnp.float32)
+
+
+def tiny_bank(groups=1):
+  x = jax.random.normal(jax.random.key(0), (3, 4, 6))
+  weights = jax.random.uniform(jax.random.key(1), (3, groups, 5))
+  weights = weights.at[:, :, 2].set(0.0)
+  return x, weights, BANK.init(jax.random.key(2), x, weights)
+
+
+def loop(params, x, weights):
+  p, total = params["params"], 0.0
+  for e in range(5):
+    gate, up = (x @ p["gating_einsum"][e, i] for i in range(2))
+    y = (jax.nn.gelu(gate, approximate=True) * up) @ p["linear"][e]
+    total += weights[:, :, e, None] * y
+  return total
+
+
+def test_bank_is_the_weighted_sum_of_its_experts():
+  for groups in (1, 4):  # one choice per plan, one per token
+    x, weights, params = tiny_bank(groups)
+    np.testing.assert_allclose(BANK.apply(params, x, weights),
+                               loop(params, x, weights), atol=1e-5)
+
+
+def test_relabelling_experts_changes_nothing():
+  x, weights, params = tiny_bank()
+  order = jnp.array([3, 0, 4, 1, 2])
+  moved = jax.tree.map(lambda p: p[order], params)       # leaves lead with E
+  np.testing.assert_allclose(BANK.apply(params, x, weights),
+                             BANK.apply(moved, x, weights[..., order]),
+                             atol=1e-5)
+
+
+def test_an_expert_nobody_chose_has_no_gradient_at_all():
+  x, weights, params = tiny_bank()
+  grads = jax.grad(lambda p: (BANK.apply(p, x, weights) ** 2).sum())(params)
+  for leaf in jax.tree.leaves(grads):
+    assert not leaf[2].any()
+    assert all(leaf[e].any() for e in (0, 1, 3, 4))
