@@ -1,6 +1,7 @@
 """Writing official files: exact, whole or not at all, as torch expects."""
 
 import dataclasses
+import json
 import pathlib
 import struct
 import subprocess
@@ -185,13 +186,19 @@ def test_a_full_disk_leaves_nothing(weights, tmp_path, monkeypatch, name):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("key", [
+    "view_embeddings.weight",
+    "joint_model.mixtures.action.layers.0.input_layernorm.weight",
+    "joint_model.mixtures.proprio.layers.0.input_layernorm.weight"])
 def test_what_reads_back_otherwise_gets_no_name(
-    weights, tmp_path, monkeypatch):
-  def flip(path_or_number, sync=write.os.fsync):
-    sync(path_or_number)
+    weights, tmp_path, monkeypatch, key):
+  def flip(number, sync=write.os.fsync):
+    sync(number)
     partial = tmp_path / "w.safetensors.partial"
     data = bytearray(partial.read_bytes())
-    data[-3] ^= 1
+    size, = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8:8 + size])
+    data[8 + size + header[key]["data_offsets"][0]] ^= 1
     partial.write_bytes(data)
 
   monkeypatch.setattr(write.os, "fsync", flip)
