@@ -51,7 +51,10 @@ def load_config(path, overrides=()):
   file, _, arg = path.partition(":")
   if not os.path.isfile(file):
     raise errors.ConfigError(f"no config file {file}; see configs/")
-  config = runpy.run_path(file)["get_config"](arg or None)
+  try:
+    config = runpy.run_path(file)["get_config"](arg or None)
+  except ValueError as error:  # configs know nothing of our errors
+    raise errors.ConfigError(f"{path}: {error}") from error
   for override in overrides:
     key, equals, text = override.removeprefix("--config.").partition("=")
     if not equals:

@@ -1,0 +1,19 @@
+r"""Drive-pi0, the paper's baseline: front camera, no experts, no routers.
+
+python -m launch.train --config configs/drive_pi0.py --workdir runs/pi0 \
+    --config.data.root=ROUTES --config.init_from=paligemma.safetensors
+
+Row 1 of Table 3: 12 epochs at batch 1024 are 2,640 updates.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+  c = common.base()
+  common.parse(arg)
+  common.set_views(c, "front")
+  c.model.moe_layers = 0
+  c.loss.skill = 0.0
+  c.global_batch, c.optim.cycle_updates = 1024, 10_000_000
+  return c

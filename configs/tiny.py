@@ -1,0 +1,38 @@
+r"""A miniature of both stages in the embedded world, for two CPU cores.
+
+python -m launch.train --config configs/tiny.py --workdir runs/tiny
+python -m launch.train --config configs/tiny.py:stage=2 --workdir runs/tiny2 \
+    --config.init_from=runs/tiny
+
+Records its routes into WORKDIR/data when they are not there. Minutes per stage.
+Other arguments as in stage1.py.
+"""
+
+from configs import stage1, stage2
+
+
+def get_config(arg=None):
+  parts = (arg or "").split(",")
+  second = "stage=2" in parts
+  rest = ",".join(p for p in parts if p not in ("stage=1", "stage=2"))
+  c = (stage2 if second else stage1).get_config(rest)
+  c.model.update(
+      vision_width=96, vision_layers=3, vision_heads=4, vision_mlp=288,
+      image_size=112, vlm_width=128, vlm_mlp=384, expert_width=96,
+      expert_mlp=288, layers=4, heads=4, head_dim=32, moe_layers=2,
+      vocab_size=64, text_len=6, dtype="float32", remat="none")
+  c.prompt_ids = (2, 5, 6, 7)
+  c.global_batch = c.per_device_batch = 32
+  c.total_updates = 150 if second else 800
+  c.optim.update(action_lr=1e-3, vlm_lr=1e-3, min_lr=1e-5, warmup_updates=50,
+                 cycle_updates=800)
+  if second:
+    c.optim.update(action_lr=1e-4, vlm_lr=1e-4, cycle_updates=150)
+  c.loss.camera_counts = c.loss.skill_counts = ()  # of the recorded routes
+  c.mesh.fsdp = 1
+  c.data.update(
+      root="{workdir}/data/routes", labels="{workdir}/data",
+      val_list="{workdir}/data/val_routes.txt", ram_budget_gb=1.0, workers=2)
+  c.data.record = dict(train_seeds=5, val_seeds=2, width_px=320, height_px=180)
+  c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 50, 2, 0
+  return c
