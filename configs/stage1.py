@@ -20,6 +20,7 @@ def get_config(arg=None):
       skill="router", adaptive="", res=224)
   common.set_views(c, a.views)
   common.set_supervision(c, a.supervision)
-  c.model.routing, c.skill_choice, c.model.image_size = a.routing, a.skill, a.res
+  c.model.routing, c.skill_choice = a.routing, a.skill
+  c.model.image_size = a.res
   c.model.adaptive = a.adaptive or None
   return c

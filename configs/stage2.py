@@ -1,4 +1,4 @@
-r"""Stage 2 of the released DriveMoE: the camera router learns from the plan too.
+r"""Stage 2 of the released DriveMoE: the plan also teaches the camera router.
 
 python -m launch.train --config configs/stage2.py --workdir runs/stage2 \
     --config.data.root=ROUTES --config.data.labels=LABELS \
