@@ -61,8 +61,13 @@ class Actor:
   trigger: tuple = None
 
   @property
+  def heading(self):
+    """Unit vector of its course, [2]."""
+    return np.array([np.cos(self.course), np.sin(self.course)])
+
+  @property
   def velocity(self):
-    return self.speed * np.array([np.cos(self.course), np.sin(self.course)])
+    return self.speed * self.heading
 
   @property
   def centre(self):
@@ -90,8 +95,9 @@ class Ego(kinematics.Vehicle):
   Steering is positive to the right. The car does not reverse.
   """
 
-  LENGTH, WIDTH = 2 * EGO_EXTENT[0], 2 * EGO_EXTENT[1]
-  MAX_STEER = 1.0      # wheel angle at steer = 1 [rad]
+  LENGTH = 2.9         # highway-env turns about axles this far apart [m]
+  WIDTH = 2 * EGO_EXTENT[1]
+  MAX_STEER = 0.7      # wheel angle at steer = 1 [rad]
   STEER_TIME = 0.1     # the wheels follow with this time constant [s]
   ENGINE, BRAKES = 4.0, 8.0  # at full pedal [m/s^2]
   DRAG = 0.03          # [1/s]
@@ -126,27 +132,22 @@ class Ego(kinematics.Vehicle):
       return min(need / cls.ENGINE, 1.0), 0.0
     return 0.0, min(-need / cls.BRAKES, 1.0)
 
-  @classmethod
-  def steer_for(cls, curvature):
-    """Steer that drives a circle of the given curvature [1/m]."""
-    slip = np.arcsin(np.clip(curvature * cls.LENGTH / 2, -0.9, 0.9))
-    return float(np.clip(np.arctan(2 * np.tan(slip)) / cls.MAX_STEER, -1, 1))
-
 
 class TrafficCar(behavior.IDMVehicle):
-  """IDM traffic that keeps its lane and knows its own size."""
+  """IDM traffic that keeps its lane and turns about its own axles."""
 
   def __init__(self, road, lane_index, along, speed, target_speed, extent,
                route=None):
     lane = road.network.get_lane(lane_index)
-    self.LENGTH, self.WIDTH = 2 * extent[0], 2 * extent[1]
+    self.LENGTH, self.WIDTH = 1.2 * extent[0], 2 * extent[1]  # of the axles
     super().__init__(road, lane.position(along, 0.0), lane.heading_at(along),
                      speed, target_lane_index=lane_index,
                      target_speed=target_speed, route=route,
                      enable_lane_change=False, timer=0.0)
 
   def on_state_update(self):
-    """Traffic is on the lane that it follows; no search over all lanes."""
+    """Traffic is on the lane that it follows, and never rolls back."""
+    self.speed = max(self.speed, 0.0)
     self.lane_index = self.target_lane_index
     self.lane = self.road.network.get_lane(self.lane_index)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from data_pipeline.miniworld import actors
 from data_pipeline.miniworld import cameras
-from data_pipeline.miniworld import sight
 
 EGO_ID = "1"
 LIGHT_REACH = 50.0  # a light ahead on this much of the route affects the ego
@@ -95,9 +94,9 @@ def _others(world):
   light = affecting_light(world)
   boxes = []
   for actor in world.scene.actors:
-    distance = float(np.hypot(*(actor.position - position)))
-    if actor.id not in points or distance > sight.REACH:
+    if actor.id not in points:
       continue
+    distance = float(np.hypot(*(actor.position - position)))
     box = {"class": actor.kind, "id": str(actor.id),
            "type_id": actor.type_id, "base_type": actor.base_type,
            **_box(actor.position, actor.extent, actor.yaw),
@@ -105,7 +104,7 @@ def _others(world):
     if actor.kind == "traffic_light":
       boxes.append(box | _light(world, actor, actor is light))
     else:
-      lane = world.lane_at(actor.position, actor.yaw)
+      lane = world.lane_of(actor)
       # CARLA reports a walker's speed as 0; keep its files' meaning.
       speed = actor.speed if actor.kind == "vehicle" else 0.0
       boxes.append(box | _place(lane) | {

@@ -7,6 +7,8 @@ finish every scenario without touching anything.
 Axes: N route samples. `s` is metres along the route, offsets are to the right.
 """
 
+import math
+
 import numpy as np
 
 from data_pipeline.miniworld import actors
@@ -18,6 +20,7 @@ LATERAL = 3.6        # comfortable lateral acceleration [m/s^2]
 PULL, EASE = 2.6, 2.4  # acceleration, comfortable braking [m/s^2]
 EMERGENCY = 4.6      # least braking for a person [m/s^2]
 HEADWAY, STANDSTILL = 0.9, 3.0  # IDM gap [s], [m]
+CENTRING = 0.6       # aim this share of the lateral error to the other side
 SIGHT = 90.0         # vehicles count within this distance [m]
 MEMORY = 10          # ticks for which a seen actor is remembered
 WAIT_GAP = 7.0       # room to pull out from behind an obstacle [m]
@@ -62,15 +65,15 @@ class Expert:
     self._world, self._sees_all = world, sees_all
     self._route = world.scene.route
     self._limits = speed_profile(self._route, world.scene.cruise)
-    self._bypass, self._seen, self.emergency = None, {}, False
+    self._bypass, self._around, self.emergency = None, None, False
+    self._seen, self._parked = {}, {}
 
   def control(self):
     """The Control for the coming tick."""
     state = self._world.state()
     if state.tick % 2 == 0:
       self._perceive(state)
-    seen = [Seen(actor, self._route, state) for actor in
-            (a for a, _ in self._seen.values())]
+    seen = [self._place(actor, state) for actor, _ in self._seen.values()]
     s, v = state.progress, state.speed
     self._plan_bypass(s, v, seen)
     acceleration = self._cruise(s, v)
@@ -91,26 +94,36 @@ class Expert:
     for actor in self._world.scene.actors:
       if actor.kind not in ("vehicle", "walker") or actor.id not in points:
         continue
-      near = np.hypot(*(actor.position - state.position)) < SIGHT
+      near = math.dist(actor.position, state.position) < SIGHT
       if near and (self._sees_all or points[actor.id] > 0):
         self._seen[actor.id] = actor, state.tick
     self._seen = {k: v for k, v in self._seen.items()
                   if state.tick - v[1] <= MEMORY}
+
+  def _place(self, actor, state):
+    """Seen of an actor; those that stand for good are looked up once."""
+    if actor.state != "static":
+      return Seen(actor, self._route, state.progress)
+    if actor.id not in self._parked:
+      self._parked[actor.id] = Seen(actor, self._route, None)
+    return self._parked[actor.id]
 
   def _offset(self, s):
     return self._bypass.offset(s) if self._bypass else 0.0
 
   def _steer(self, state):
     """Pure pursuit from the rear axle."""
-    reach = np.clip(0.5 * state.speed + 2.2, 3.4, 7.0)
-    s = state.progress + reach
-    target = self._route.point(s, self._offset(s))
+    axles = actors.Ego.LENGTH
+    s = state.progress + min(max(0.5 * state.speed, 1.8), 5.0)
+    _, aside = self._route.project(state.position, state.progress)
+    error = aside - self._offset(state.progress)
+    target = self._route.point(s, self._offset(s) - CENTRING * error)
     direction = np.array([np.cos(state.heading), np.sin(state.heading)])
-    delta = target - (state.position - HALF * direction)
+    delta = target - (state.position - axles / 2 * direction)
     distance = np.hypot(*delta)
     angle = (np.arctan2(delta[1], delta[0]) - state.heading + np.pi) % (
         2 * np.pi) - np.pi
-    wheel = np.arctan(2 * actors.Ego.LENGTH * np.sin(angle) / distance)
+    wheel = np.arctan(2 * axles * np.sin(angle) / distance)
     return float(np.clip(wheel / actors.Ego.MAX_STEER, -1, 1))
 
   def _cruise(self, s, v):
@@ -176,12 +189,13 @@ class Expert:
     """Acceleration that stops before a person who is or will be in the way."""
     gap = person.s - s - HALF
     aside = person.lateral - self._offset(person.s)
-    if gap < -HALF or gap > 40.0:
+    if gap < -0.5 or gap > 40.0:
       return np.inf
     towards = -np.sign(aside) * person.drift
-    inside = abs(aside) < WIDTH + person.half_width + (
-        0.9 if towards > -0.3 else 0.45)
-    coming = towards > 0.4 and abs(aside) < 5.0
+    edge = abs(aside) - WIDTH - person.half_width
+    inside = edge < (0.9 if towards > -0.3 else 0.45)
+    leaves = (gap + 2 * HALF + 2.0) / max(v, 1.0)
+    coming = towards > 0.4 and edge < 1.0 + towards * min(leaves, 4.0)
     if not (inside or coming):
       return np.inf
     need = v * v / (2 * max(gap - 2.5, 0.3))
@@ -212,9 +226,9 @@ class Seen:
     is_obstacle: a vehicle that stands in the ego's lane.
   """
 
-  def __init__(self, actor, route, state):
+  def __init__(self, actor, route, progress):
     self.actor = actor
-    self.s, self.lateral = route.project(actor.position, state.progress, 95.0)
+    self.s, self.lateral = route.project(actor.position, progress, 95.0)
     heading = route.heading[route.index(self.s)]
     cos, sin = np.cos(heading), np.sin(heading)
     vx, vy = actor.velocity

@@ -40,7 +40,8 @@ class Soup:
 
   Attributes:
     quads [Q,4,3], colours [Q,3], normals [Q,3], group [Q] (index of the
-    object a quad belongs to), anchors [G,2] (where objects are sorted by).
+    object a quad belongs to), anchors [G,2] (where objects are sorted by),
+    radii [G] (reach of an object around its anchor).
   """
 
   def __init__(self, placed, colours, anchors):
@@ -50,12 +51,14 @@ class Soup:
                     else np.zeros((0, 3)))
     self.anchors = np.array(anchors, float).reshape(-1, 2)
     self.group = np.repeat(np.arange(len(placed)), [len(p) for p in placed])
+    self.radii = np.array([np.hypot(*(p[..., :2] - a).reshape(-1, 2).T).max()
+                           for p, a in zip(placed, self.anchors)])
     edges = self.quads[:, 1] - self.quads[:, 0]
     self.normals = np.cross(edges, self.quads[:, 3] - self.quads[:, 0])
 
   def joined(self, other):
     both = object.__new__(Soup)
-    for name in ("quads", "colours", "normals", "anchors"):
+    for name in ("quads", "colours", "normals", "anchors", "radii"):
       setattr(both, name, np.concatenate(
           [getattr(self, name), getattr(other, name)]))
     both.group = np.concatenate([self.group, other.group + len(self.anchors)])
@@ -74,6 +77,8 @@ class Renderer:
     self._origin = ground.origin
     width, height = size
     self._sky = _gradient(look, width, height // 2)
+    self._fog = np.empty((height // 2, width, 3), np.uint8)
+    self._fog[:] = look.horizon
     self._veils = {name: self._ground_veil(camera)
                    for name, camera in self._rig.items()}
 
@@ -112,9 +117,7 @@ class Renderer:
     floor[:split] = self._warp(camera, eye, yaw, self._coarse, 0.4, 0, split)
     floor[split:] = self._warp(camera, eye, yaw, self._ground, 1.0, split,
                                rows)
-    fog = np.empty_like(floor)
-    fog[:] = self._look.horizon
-    return cv2.blendLinear(floor, fog, *veil)
+    return cv2.blendLinear(floor, self._fog, *veil)
 
   def _warp(self, camera, eye, yaw, raster, scale, top, bottom):
     """Rows top..bottom below the horizon, read from a raster."""
@@ -138,27 +141,40 @@ class Renderer:
 
   def _faces(self, camera, soup, eye, yaw):
     """Visible quads, far to near: (list of [K,2] int32, list of RGB)."""
-    facing = np.einsum("qc,qc->q", soup.normals, eye - soup.quads[:, 0]) > 0
-    points = cameras.world_to_camera(soup.quads[facing], eye, yaw)  # [Q,4,3]
+    away = np.hypot(*(soup.anchors - eye[:2]).T)                    # [G]
+    index = np.flatnonzero(self._near(camera, soup, eye, yaw)[soup.group])
+    facing = np.einsum("qc,qc->q", soup.normals[index],
+                       eye - soup.quads[index, 0]) > 0
+    index = index[facing]
+    points = cameras.world_to_camera(soup.quads[index], eye, yaw)   # [Q,4,3]
     depth, right = points[..., 0], points[..., 1]                   # [Q,4]
     edge = depth * (camera.size[0] / 2 / camera.focal)
-    seen = ((depth.max(1) > NEAR) & (depth.min(1) < FAR)
+    seen = ((depth.max(1) > NEAR)
             & ((right - edge).min(1) < 0) & ((-right - edge).min(1) < 0))
-    index = np.flatnonzero(facing)[seen]
-    points = points[seen]
-    away = np.hypot(*(soup.anchors - eye[:2]).T)[soup.group[index]]  # [Q]
+    index, points = index[seen], points[seen]
+    away = away[soup.group[index]]                                  # [Q]
     order = np.argsort(-away, kind="stable")
     index, points, away = index[order], points[order], away[order]
     veil = self._look.veil(away)[:, None]
     colours = (soup.colours[index] * self._look.light * (1 - veil)
                + np.array(self._look.horizon) * veil)
-    whole = points[..., 0].min(1) > NEAR
-    pixels = camera.project(np.maximum(points, [NEAR, -1e6, -1e6])
-                            .reshape(-1, 3)).reshape(-1, 4, 2)
-    fixed = _fixed(pixels)
-    polygons = [fixed[i] if whole[i] else _fixed(camera.project(
-        clip_near(points[i]))) for i in range(len(points))]
-    return polygons, np.clip(colours, 0, 255).tolist()
+    front = points.reshape(-1, 3).copy()
+    front[:, 0] = np.maximum(front[:, 0], NEAR)
+    polygons = list(_fixed(camera.project(front)).reshape(-1, 4, 2))
+    for i in np.flatnonzero(points[..., 0].min(1) <= NEAR):
+      polygons[i] = _fixed(camera.project(clip_near(points[i])))
+    return polygons, np.minimum(colours, 255).tolist()
+
+  def _near(self, camera, soup, eye, yaw):
+    """Objects that may reach into the view: [G] bool."""
+    delta = soup.anchors - eye[:2]                                  # [G,2]
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    depth = delta[:, 0] * cos + delta[:, 1] * sin
+    right = delta[:, 1] * cos - delta[:, 0] * sin
+    edge = depth * (camera.size[0] / 2 / camera.focal)
+    slack = 2.0 * soup.radii
+    return ((depth > -soup.radii) & (depth < FAR)
+            & (np.abs(right) < np.maximum(edge, 0.0) + slack))
 
 
 def _fixed(pixels):

@@ -100,17 +100,19 @@ def _scene(kind, rng, town_id, town, route):
                tint=tuple([float(rng.uniform(-22, 18))] * 3))
 
 
-def _street(kind, rng, town_id, own, opposing, length=150.0):
-  """A straight street, ego on its rightmost lane, houses and parked cars."""
-  town = towns.street(length, own, opposing)
+STREET = 150.0  # length of the straight streets [m]
+
+
+def _street(kind, rng, town_id, own, opposing, drive):
+  """A straight street, ego on its rightmost lane for `drive` metres."""
+  town = towns.street(STREET, own, opposing)
   start = float(rng.uniform(2, 8))
-  end = start + float(rng.uniform(92, 104))
-  route = towns.route(town, [("a", "b", own - 1)], start, end)
+  route = towns.route(town, [("a", "b", own - 1)], start, start + drive)
   scene = _scene(kind, rng, town_id, town, route)
   left = -opposing * towns.LANE - towns.PARKING
   right = own * towns.LANE + towns.PARKING
-  kerbs = (scenery.Kerb((-30.0, left), 0.0, -1, length + 60),
-           scenery.Kerb((-30.0, right), 0.0, 1, length + 60))
+  kerbs = (scenery.Kerb((-30.0, left), 0.0, -1, STREET + 60),
+           scenery.Kerb((-30.0, right), 0.0, 1, STREET + 60))
   for kerb in kerbs:
     scene.add(*scenery.houses(rng, kerb, towns.PAVEMENT))
     scene.add(*scenery.trees(rng, kerb, 0.7))
@@ -125,11 +127,12 @@ def parked_obstacle(kind, seed, rng):
   del seed
   opposing = kind.endswith("TwoWays")
   own = 1 if opposing else 2
+  place = float(rng.uniform(24, 44))
   scene, kerbs = _street(kind, rng, 92 if opposing else 91, own,
-                         1 if opposing else int(rng.integers(1, 3)))
+                         1 if opposing else int(rng.integers(1, 3)),
+                         place + 42.0)
   for kerb, yaw in zip(kerbs, (np.pi, 0.0)):
     scene.add(*scenery.parked_row(rng, kerb, towns.PARKING, yaw))
-  place = float(rng.uniform(28, 52))
   position = scene.route.point(place, float(rng.uniform(-0.1, 0.5)))
   scene.trigger = actors.vehicle(rng, position, float(rng.normal(0, 0.03)),
                                  hazard=True)
@@ -137,17 +140,23 @@ def parked_obstacle(kind, seed, rng):
   scene.bypass = "opposing" if opposing else "same"
   if opposing:
     x = float(scene.route.xy[0, 0]) + float(rng.uniform(25, 60))
-    for _ in range(int(rng.integers(0, 4))):
-      scene.add_traffic(rng, ("b", "a", 0), 150.0 - x,
-                        float(rng.uniform(5, 8)), float(rng.uniform(6, 8.5)))
-      x += float(rng.uniform(12, 35))
+    for _ in range(_few(rng)):
+      scene.add_traffic(rng, ("c", "d", 0), STREET - x,
+                        float(rng.uniform(4.5, 7)),
+                        float(rng.uniform(5, 7)))
+      x += float(rng.uniform(12, 40))
   else:
     x = float(scene.route.xy[0, 0]) - float(rng.uniform(4, 25))
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(_few(rng)):
       scene.add_traffic(rng, ("a", "b", 0), x, float(rng.uniform(6, 9)),
                         float(rng.uniform(6.5, 9.5)))
       x -= float(rng.uniform(9, 22))
   return scene
+
+
+def _few(rng):
+  """None, one or two cars."""
+  return int(rng.choice([0, 1, 1, 2]))
 
 
 class Crossing:
@@ -157,26 +166,29 @@ class Crossing:
     """Args: place on the route [m], lead before arrival [s], speed [m/s],
     distance to walk [m]."""
     self._walker, self._place, self._lead = walker, place, lead
-    self._speed, self._left = speed, distance
+    self._speed, self._left, self._walks = speed, distance, False
 
   def update(self, world, dt):
     gap = self._place - world.progress
-    near = gap < max(self._lead * world.ego.speed, 7.0)
-    if self._walker.speed or near:
-      self._walker.speed = self._speed if self._left > 0 else 0.0
+    self._walks |= gap < max(self._lead * world.ego.speed, 7.0)
+    step = self._speed * dt * self._walker.heading
+    reach = self._walker.position + self._walker.heading * 0.7
+    blocked = world.ego_covers(reach)  # nobody walks into a car's flank
+    moves = self._walks and self._left > 0 and not blocked
+    self._walker.speed = self._speed if moves else 0.0
+    if moves:
       self._left -= self._speed * dt
-      self._walker.position = (self._walker.position
-                               + self._walker.velocity * dt)
+      self._walker.position = self._walker.position + step
 
 
 def dynamic_object_crossing(kind, seed, rng):
   """A walker hidden by a parked car steps out; one seed in five stays put."""
   own = int(rng.integers(1, 3))
-  scene, kerbs = _street(kind, rng, 93, own, int(rng.integers(1, 3)))
-  place = float(rng.uniform(26, 54))
+  opposing = int(rng.integers(1, 3))
+  place = float(rng.uniform(20, 44))
+  scene, kerbs = _street(kind, rng, 93, own, opposing, place + 26.0)
   x = float(scene.route.point(place)[0])
-  from_left = own == 1 and len(kerbs) == 2 and rng.random() < 0.25
-  side = -1 if from_left else 1
+  side = -1 if own == opposing == 1 and rng.random() < 0.3 else 1
   along = x + 30.0  # kerb metres: kerbs start 30 m before the street
   for kerb, yaw, sign in zip(kerbs, (np.pi, 0.0), (-1, 1)):
     here = [(along - 8.0, along + 1.0)] if sign == side else []
@@ -193,9 +205,11 @@ def dynamic_object_crossing(kind, seed, rng):
   if seed % 5 != 4:
     scene.trigger = person
     width = kerbs[1].start[1] - kerbs[0].start[1]
+    speed = float(rng.uniform(1.5, 2.5))
+    first = abs(scene.route.project(person.position)[1]) - 1.4
     scene.scripts.append(Crossing(
-        person, place, float(rng.uniform(1.7, 2.7)),
-        float(rng.uniform(1.5, 2.5)), width + 1.0))
+        person, place, first / speed + float(rng.uniform(0.5, 1.3)), speed,
+        width + 1.0))
   return scene
 
 
@@ -203,7 +217,7 @@ def _radii(rng, box):
   """Turn radii (right, left) that fit a junction box."""
   room = min(box)
   return (float(rng.uniform(6.5, min(9.5, room - 2.0))),
-          float(rng.uniform(8.0, room + 1.5)))
+          float(rng.uniform(8.5, room + 0.8)))
 
 
 def _junction(kind, rng, town_id, arms, move, others):
@@ -218,9 +232,9 @@ def _junction(kind, rng, town_id, arms, move, others):
   radius = {towns.LEFT: left, towns.RIGHT: right, towns.STRAIGHT: None}
   moves = {m: radius[junction.turn_of(*m)] for m in {move, *others}}
   town, paths = junction.build(spec, moves)
-  approach = float(rng.uniform(24, 44))
+  approach = float(rng.uniform(16, 36))
   route = towns.route(town, paths[move], 70.0 - approach,
-                      float(rng.uniform(24, 34)))
+                      float(rng.uniform(15, 22)))
   scene = _scene(kind, rng, town_id, town, route)
   _line_arms(scene, rng, spec)
   return scene, spec, paths
@@ -278,8 +292,9 @@ def green_light(kind, seed, rng):
   """Four arms and a green light: left, right and straight in turn."""
   end = ("N", "S", "E")[seed % 3]
   scene, spec, paths = _junction(kind, rng, 95, ("W", "E", "N", "S"),
-                                 ("W", end), [("E", "W")])
-  _lead_car(scene, rng, paths["W", end])
+                                 ("W", end), [("E", "W"), ("W", "E")])
+  # IDM cars do not give way, so a lead car never turns across the traffic.
+  _lead_car(scene, rng, paths["W", "E" if end == "N" else end])
   for arm in spec.arms:
     out = np.array(junction.ARMS[arm])
     right, yaw = towns.right_of(-out), float(np.arctan2(-out[1], -out[0]))
@@ -300,7 +315,7 @@ def _oncoming(scene, rng, path, end):
   """Cars that come the other way; a left turn has to wait for them."""
   lane = scene.town.network.get_lane(path[0])
   along = lane.length - float(rng.uniform(0, 45))
-  for _ in range(int(rng.integers(0, 3))):
+  for _ in range(_few(rng)):
     scene.add_traffic(rng, path[0], max(along, 0.0),
                       float(rng.uniform(5, 7.5)), float(rng.uniform(6, 8)),
                       path)

@@ -4,7 +4,7 @@ Every actor is sampled at nine points; a point counts as seen when the segment
 from the nearest-facing camera to it crosses no other box. The count imitates
 a lidar: proportional to the visible solid angle.
 
-Axes: A actors, K=9 sample points, O occluding boxes.
+Axes: A actors, K=9 sample points, O occluding boxes, P pairs (actor, box).
 """
 
 import numpy as np
@@ -35,12 +35,42 @@ def visible_share(position, heading, targets, occluders, same):
     same: [A,O] bool, True where an occluder is the target itself.
   """
   centre, yaw, half = targets
-  if not len(centre):
-    return np.zeros(0)
+  share = np.ones(len(centre))
+  near = _in_line(position, targets, occluders) & ~same       # [A,O]
+  who, what = np.nonzero(near)  # P candidate pairs
+  if not len(who):
+    return share
   eyes = _eyes(position, heading, centre)                     # [A,3]
   points = centre[:, None] + _turned(SAMPLES * half[:, None], yaw)  # [A,K,3]
-  blocked = _blocked(eyes, points, occluders) & ~same[:, None]      # [A,K,O]
-  return 1.0 - blocked.any(-1).mean(-1)
+  blocked = _blocked(eyes[who], points[who],
+                     tuple(part[what] for part in occluders))  # [P,K]
+  hidden = np.zeros(points.shape[:2], bool)                   # [A,K]
+  np.logical_or.at(hidden, who, blocked)
+  return 1.0 - hidden.mean(-1)
+
+
+def _in_line(position, targets, occluders):
+  """Pairs whose bearings overlap with the occluder in front: [A,O] bool."""
+  (near_a, bearing_a, spread_a), (near_o, bearing_o, spread_o) = (
+      _bearings(position, boxes_) for boxes_ in (targets, occluders))
+  gap = np.abs(bearing_a[:, None] - bearing_o)
+  gap = np.minimum(gap, 2 * np.pi - gap)
+  return ((gap < spread_a[:, None] + spread_o)
+          & (near_o[0] < near_a[1][:, None]))
+
+
+def _bearings(position, boxes_):
+  """((least, greatest distance), bearing, half angle) of boxes, [A] each.
+
+  Cameras sit within 2.1 m of the origin, so angles get that much slack.
+  """
+  centre, _, half = boxes_
+  delta = centre[:, :2] - position
+  distance, radius = np.hypot(*delta.T), np.hypot(*half[:, :2].T) + 2.1
+  spread = np.where(distance > radius, np.arcsin(np.minimum(
+      radius / np.maximum(distance, 1e-6), 1.0)), np.pi)
+  return ((distance - radius, distance + radius),
+          np.arctan2(delta[:, 1], delta[:, 0]), spread)
 
 
 def point_count(position, targets, share):
@@ -74,18 +104,12 @@ def _turned(points, yaw):
 
 
 def _blocked(eyes, points, occluders):
-  """Whether a segment eye -> point crosses a box: [A,K,O] bool."""
+  """Whether segments eye [P,3] -> points [P,K,3] cross their box: [P,K]."""
   centre, yaw, half = occluders
-  cos, sin = np.cos(yaw), np.sin(yaw)                         # [O]
-
-  def local(p):                                               # [...,3]
-    d = p[..., None, :] - centre                              # [...,O,3]
-    return np.stack([cos * d[..., 0] + sin * d[..., 1],
-                     cos * d[..., 1] - sin * d[..., 0], d[..., 2]], -1)
-
-  start = local(eyes)[:, None]                                # [A,1,O,3]
-  step = local(points) - start                                # [A,K,O,3]
+  start = _turned((eyes - centre)[:, None], -yaw)             # [P,1,3]
+  step = _turned(points - centre[:, None], -yaw) - start      # [P,K,3]
   step = np.where(np.abs(step) < 1e-9, 1e-9, step)
+  half = half[:, None]
   one, two = (-half - start) / step, (half - start) / step
   enter = np.minimum(one, two).max(-1)
   leave = np.maximum(one, two).min(-1)

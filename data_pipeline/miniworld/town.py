@@ -113,7 +113,7 @@ def street(length, own=1, opposing=1, parking=(True, True), margin=40.0):
     margin: ground drawn before and behind [m].
 
   Returns:
-    Town; own lanes are ("a", "b", i) and opposing ones ("b", "a", i), both
+    Town; own lanes are ("a", "b", i) and opposing ones ("c", "d", i), both
     counted from the middle; lane ids are -(i+1) and i+1 on road 1.
   """
   x0, x1 = -margin, length + margin
@@ -127,7 +127,7 @@ def street(length, own=1, opposing=1, parking=(True, True), margin=40.0):
         LaneName(1, -(i + 1)))
   for i in range(opposing):
     y = -(i + 0.5) * LANE
-    town.add_lane("b", "a", lanes.StraightLane(
+    town.add_lane("c", "d", lanes.StraightLane(
         (length, y), (0.0, y), LANE, speed_limit=SPEED_LIMIT),
         LaneName(1, i + 1))
   town.mark(rectangle(x0, left - PAVEMENT, x1, right + PAVEMENT), "pavement")

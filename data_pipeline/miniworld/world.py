@@ -10,6 +10,7 @@ to the right. A tick is 0.05 s. Everything follows from (scenario, seed).
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -98,6 +99,7 @@ class World:
     self._moving = [a for a in scene.actors if a.state != "static"]
     self._still_life = _soup(self._fixed)
     self._boxes = sight.boxes(self._fixed)
+    self._lanes = {}
     self._tick, self.progress, self._sight = 0, 0.0, None
     self._state = self._sense(0.0, 0.0)
     return self._state
@@ -134,9 +136,26 @@ class World:
     """LaneName of the lane nearest to a point."""
     return self.scene.town.lane_at(position, heading)[1]
 
+  def lane_of(self, actor):
+    """LaneName under an actor; looked up once for those that never move."""
+    if actor.state != "static":
+      return self.lane_at(actor.position, actor.yaw)
+    if actor.id not in self._lanes:
+      self._lanes[actor.id] = self.lane_at(actor.position, actor.yaw)
+    return self._lanes[actor.id]
+
   def is_drivable(self, points):
     """[...,2] -> [...] bool: may wheels stand there?"""
     return self._ground.is_drivable(points)
+
+  def ego_covers(self, point):
+    """Is a world point [2] under the ego, or within 0.3 m of it?"""
+    delta = point - self.ego.position
+    cos, sin = np.cos(self.ego.heading), np.sin(self.ego.heading)
+    along = abs(cos * delta[0] + sin * delta[1])
+    aside = abs(cos * delta[1] - sin * delta[0])
+    return bool(along < actors.EGO_EXTENT[0] + 0.3
+                and aside < actors.EGO_EXTENT[1] + 0.3)
 
   def visible(self):
     """{actor id: imitated lidar points} of annotated actors within reach."""
@@ -146,7 +165,7 @@ class World:
 
   def _look(self):
     near = [a for a in self.scene.actors if a.kind != "scenery"
-            and np.hypot(*(a.position - self.ego.position)) < sight.REACH]
+            and math.dist(a.position, self.ego.position) < sight.REACH]
     moving = [a for a in self._moving if a.kind == "vehicle"]
     boxes = tuple(np.concatenate(pair) for pair in zip(
         self._boxes, sight.boxes(moving)))
@@ -183,14 +202,15 @@ class World:
                   or self._tick >= LIMIT))
 
   def _touched(self, corners):
-    reach = np.hypot(*actors.EGO_EXTENT[:2])
-    for actor in self.scene.actors:
-      if actor.kind == "traffic_light":
-        continue
-      gap = np.hypot(*(actor.position - self.ego.position))
-      if gap < reach + np.hypot(*actor.extent[:2]) and overlap(
-          corners, actor.footprint()):
-        yield actor
+    """Actors whose box overlaps the ego's corners [4,2]."""
+    centres, _, halves = (np.concatenate(pair) for pair in zip(
+        self._boxes, sight.boxes(self._moving)))
+    gap = np.hypot(*(centres[:, :2] - self.ego.position).T)
+    reach = np.hypot(*halves[:, :2].T) + np.hypot(*actors.EGO_EXTENT[:2])
+    everybody = self._fixed + self._moving
+    near = [everybody[i] for i in np.flatnonzero(gap < reach)]
+    return [actor for actor in near if actor.kind != "traffic_light"
+            and overlap(corners, actor.footprint())]
 
 
 def overlap(a, b):
