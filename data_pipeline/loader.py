@@ -159,10 +159,10 @@ def _train_iterator(source, table, *, rows, first, place, shape, augment,
   def sample(n):
     pixels, boxes, factors, index = tf.numpy_function(
         read, [n], [tf.uint8, tf.float32, tf.float32, tf.int64])
-    pixels.set_shape(shape)
-    boxes.set_shape((shape[0], 4))
-    factors.set_shape((shape[0], 4))
-    index.set_shape(())
+    pixels = tf.ensure_shape(pixels, shape)
+    boxes = tf.ensure_shape(boxes, (shape[0], 4))
+    factors = tf.ensure_shape(factors, (shape[0], 4))
+    index = tf.ensure_shape(index, ())
     if augment:
       pixels = images.augment(pixels, boxes, factors)
     return pixels, index

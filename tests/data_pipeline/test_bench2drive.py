@@ -39,6 +39,12 @@ def test_reads_what_was_written(tmp_path):
   assert got.skill.tolist() == [6, 5, 4, 1]
 
 
+def test_hidden_files_are_no_frames(tmp_path):
+  root, name, _, folder = route(tmp_path, frames=3)
+  (folder / "anno" / "._00002.json.gz").write_bytes(b"left by an archiver")
+  assert len(bench2drive.read_route(root, name)) == 3
+
+
 def test_no_labels_root_means_no_labels(tmp_path):
   root, name, _, _ = route(tmp_path, frames=3, labels=False)
   got = bench2drive.read_route(root, name)

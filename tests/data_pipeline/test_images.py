@@ -95,7 +95,7 @@ def test_colour_ops_are_tensorflows(name, column, value):
 
 
 def test_jitter_follows_the_order_of_the_release():
-  # White, brighter, then less contrast: clipping first keeps the mean at 1.
+  # Clipping after each op matters: it changes the mean that contrast uses.
   tf = tf_cpu.tensorflow()
   x, values = photo(seed=5), (0.1, 0.9, 1.1, -0.03)
   want = x / np.float32(255)

@@ -263,7 +263,7 @@ def test_evaluation_marks_what_it_skips(tmp_path):
 
 
 SCRIPT = """
-import sys
+import os, sys
 from tests.data_pipeline import test_loader as t
 import pathlib
 data = t.collect(pathlib.Path(sys.argv[1]))
@@ -272,11 +272,13 @@ assert "tensorflow" not in sys.modules and "jax" not in sys.modules
 t.train(data, 2)  # left behind with batches on their way
 import tensorflow as tf
 assert not tf.config.get_visible_devices("GPU")
+assert os.environ["XLA_FLAGS"] == "--xla_flag_that_only_jax_knows=1"
 """
 
 
 def test_evaluation_needs_no_tensorflow_and_training_is_quiet(folder):
   env = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+  env["XLA_FLAGS"] = "--xla_flag_that_only_jax_knows=1"
   done = subprocess.run(
       [sys.executable, "-c", SCRIPT, str(folder)], env=env,
       cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
