@@ -52,6 +52,7 @@ def base():
       root="data/bench2drive", labels="data/labels",
       val_list="data_pipeline/splits/bench2drive_base_val.txt",
       val_fraction=0.05,                   # where there is no val_list
+      statistics="",                       # file; empty: of the train windows
       wrap_theta=True, nan_heading="box", augment=True, tf_shared_seed=False,
       on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0, workers=8)
   c.data.record = ConfigDict()             # the embedded world's, if any

@@ -4,7 +4,8 @@ python -m launch.train --config configs/tiny.py --workdir runs/tiny
 python -m launch.train --config configs/tiny.py:stage=2 --workdir runs/tiny2 \
     --config.init_from=runs/tiny
 
-Records its routes into WORKDIR/data when they are not there. Minutes per stage.
+Records its routes into WORKDIR/data when they are not there; a second stage
+uses those of the run that it starts from. Minutes per stage.
 Other arguments as in stage1.py.
 """
 
@@ -31,8 +32,9 @@ def get_config(arg=None):
   c.loss.camera_counts = c.loss.skill_counts = ()  # of the recorded routes
   c.mesh.fsdp = 1
   c.data.update(
-      root="{workdir}/data/routes", labels="{workdir}/data",
-      val_list="{workdir}/data/val_routes.txt", ram_budget_gb=1.0, workers=2)
-  c.data.record = dict(train_seeds=5, val_seeds=2, width_px=320, height_px=180)
+      root="{data}/routes", labels="{data}", val_list="{data}/val_routes.txt",
+      ram_budget_gb=1.0, workers=2)
+  c.data.record = dict(train_seeds=10, val_seeds=2, width_px=320,
+                       height_px=180, max_frames=150)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 50, 2, 0
   return c

@@ -22,6 +22,13 @@ ALPHAS = {"camera": spec.alphas(spec.CAMERA_COUNTS),
           "skill": spec.alphas(spec.SKILL_COUNTS)}
 
 
+def jit(function):
+  """jax.jit for programs that run once: on a CPU, compiling is all they cost."""
+  cpu = jax.default_backend() == "cpu"
+  options = {"xla_backend_optimization_level": 0} if cpu else None
+  return jax.jit(function, compiler_options=options)
+
+
 def case_name(folder):
   return os.path.basename(os.path.normpath(folder))
 
@@ -88,7 +95,7 @@ class Case:
   @functools.cached_property
   def gradients(self):
     """Compiled params -> ((loss, aux), gradients)."""
-    return jax.jit(jax.value_and_grad(self.loss, has_aux=True))
+    return jit(jax.value_and_grad(self.loss, has_aux=True))
 
   @functools.cached_property
   def params(self):

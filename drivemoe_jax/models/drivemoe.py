@@ -96,7 +96,7 @@ class DriveMoE(nn.Module):
     return (FRONTS + views) * patches + self.text_len
 
   def setup(self):
-    self._check()
+    self.check()
     names = tuple(joint.groups(self.layers, self.moe_layers))
     common = {k: getattr(self, k) for k in (
         "heads", "kv_heads", "head_dim", "rope_theta", "dtype")}
@@ -130,7 +130,8 @@ class DriveMoE(nn.Module):
         self.router.skill if self.moe_layers else None, self.top_k,
         self.shared_experts, self.softcap, self.remat)
 
-  def _check(self):
+  @nn.nowrap
+  def check(self):
     """Raises ValueError where sizes contradict each other."""
     if self.image_size % self.patch_size:
       raise ValueError(f"image_size {self.image_size} is no multiple of "

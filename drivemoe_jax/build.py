@@ -1,0 +1,249 @@
+"""From a configuration to the parts of a run; the only reader of model, mesh,
+optimiser, loss and data keys.
+
+Training, evaluation, export and planning all build here, so that a part means
+the same everywhere.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from data_pipeline import bench2drive
+from data_pipeline import errors
+from data_pipeline import loader
+from data_pipeline import normalize
+from data_pipeline import spec
+from data_pipeline import windows as windows_lib
+from data_pipeline.miniworld import recorder
+from drivemoe_jax import checkpoint
+from drivemoe_jax import optim
+from drivemoe_jax import sharding
+from drivemoe_jax import step as steps
+from drivemoe_jax.models import drivemoe
+
+
+def model(config):
+  """The model; sizes that contradict each other are a ConfigError."""
+  kw = config.model.to_dict()
+  kw["dtype"] = jnp.dtype(kw["dtype"])
+  built = drivemoe.DriveMoE(**kw)
+  try:
+    built.check()
+  except ValueError as error:
+    raise errors.ConfigError(f"config.model: {error}") from None
+  if max(config.prompt_ids) >= built.vocab_size:
+    raise errors.ConfigError(
+        f"prompt_ids {config.prompt_ids} do not fit vocab_size "
+        f"{built.vocab_size}")
+  return built
+
+
+def mesh_sizes(config, devices=None):
+  """{"data", "fsdp", "expert"} for a number of devices (those present)."""
+  m = config.mesh
+  return sharding.resolve(m.data, m.fsdp, m.expert,
+                          jax.device_count() if devices is None else devices)
+
+
+def microbatches(config, sizes):
+  """Pieces in which a batch is computed; sizes that do not divide raise."""
+  return sharding.microbatches(config.global_batch, config.per_device_batch,
+                               sizes)
+
+
+def updates(config, samples):
+  """Number of updates: stated, or epochs over `samples` windows."""
+  if config.total_updates is not None:
+    return config.total_updates
+  return samples // config.global_batch * config.total_epochs
+
+
+def learning_rate(config, group):
+  """update -> rate of the "action" or the "vlm" group."""
+  o = config.optim
+  return functools.partial(
+      optim.learning_rate, max_lr=o[f"{group}_lr"], min_lr=o.min_lr,
+      warmup_updates=o.warmup_updates, cycle_updates=o.cycle_updates)
+
+
+def optimizer(config, shapes):
+  """The optax transformation over a tree of these shapes."""
+  o = config.optim
+  try:
+    return optim.make(
+        shapes, action_lr=learning_rate(config, "action"),
+        vlm_lr=learning_rate(config, "vlm"), clip_norm=o.clip_norm,
+        kind=o.kind, first_moment_dtype=o.first_moment_dtype,
+        freeze_last_value=o.freeze_last_value,
+        skip_unused_experts=o.skip_unused_experts)
+  except ValueError as error:
+    raise errors.ConfigError(f"config.optim: {error}") from None
+
+
+def loss(config, built):
+  """(params, batch with draws, key) -> (loss, metrics)."""
+  c = config.loss
+  return steps.make_loss(
+      built, camera_choice=config.camera_choice,
+      skill_choice=config.skill_choice,
+      weights={"action": c.action, "camera": c.camera, "skill": c.skill},
+      alphas={"camera": spec.alphas(c.camera_counts),
+              "skill": spec.alphas(c.skill_counts)},
+      gamma=c.gamma, skill_loss=c.skill_level,
+      sigma_min=config.flow.sigma_min)
+
+
+def train_step(config, built, tx, sizes, shardings):
+  """(state, batch, key) -> (state, metrics), not yet jitted."""
+  return steps.make_train_step(
+      built, loss(config, built), tx, learning_rate(config, "action"),
+      microbatches=microbatches(config, sizes),
+      time_sampling=config.flow.time_sampling,
+      freeze_last_value=config.optim.freeze_last_value, shardings=shardings)
+
+
+def data_folder(config, workdir):
+  """Where `{data}` of the data paths points: this run's recorded routes, or
+  those of the run that it starts from."""
+  source = checkpoint.split_step(config.init_from or "")[0]
+  if os.path.isfile(os.path.join(source, "data", "dataset.json")):
+    return os.path.join(source, "data")
+  return os.path.join(workdir, "data")
+
+
+def record(config, workdir, progress=None):
+  """Records the embedded world's routes if the config says so; idempotent."""
+  r = config.data.record
+  if not r:
+    return
+  first = recorder.VAL_SEED
+  recorder.record(
+      data_folder(config, workdir), seeds=range(r.train_seeds),
+      val_seeds=range(first, first + r.val_seeds),
+      size=(r.width_px, r.height_px), max_frames=r.max_frames,
+      workers=config.data.workers, progress=progress)
+
+
+def windows(config, workdir, split):
+  """All samples of "train" or "val"."""
+  d = config.data
+  place = lambda path: path and path.format(data=data_folder(config, workdir))
+  root, val_list = place(d.root), place(d.val_list)
+  ways = ({"val_list": val_list} if val_list else
+          {"val_fraction": d.val_fraction, "seed": config.seed})
+  train, val = bench2drive.split(bench2drive.list_routes(root), **ways)
+  return windows_lib.collect(
+      root, place(d.labels) or None, {"train": train, "val": val}[split],
+      config.model.history, config.model.horizon,
+      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
+      wrap_theta=d.wrap_theta, nan_heading=d.nan_heading, workers=d.workers)
+
+
+def statistics(config, workdir, train):
+  """Normalisation of this run: its own file, its source's, or computed.
+
+  Args:
+    train: training windows.
+
+  Raises:
+    DataError: a file of another horizon.
+  """
+  own = os.path.join(workdir, "statistics.json")
+  source = os.path.join(checkpoint.split_step(config.init_from or "")[0],
+                        "statistics.json")
+  for path in (own, config.data.statistics, source):
+    if path and os.path.isfile(path):
+      found = normalize.load(path, config.model.horizon)
+      break
+  else:
+    if config.data.statistics:
+      raise errors.DataError(
+          f"no statistics at {config.data.statistics}; leave "
+          "data.statistics empty to compute them from the training windows")
+    found = normalize.compute(train)
+  found.save(own)
+  return found
+
+
+def with_counts(config, train):
+  """The config with the class counts of `train` where it states none."""
+  c = config.copy_and_resolve_references()
+  for name, classes, labels in (
+      ("camera_counts", spec.Camera, train.camera),
+      ("skill_counts", spec.Skill, train.skill)):
+    if not c.loss[name] and labels is not None:
+      count = np.bincount(labels, minlength=len(classes)).tolist()
+      c.loss[name] = tuple(count)
+  return c.lock()
+
+
+def train_batches(config, train, stats, start_step):
+  """This host's endless batches from `start_step` on."""
+  d = config.data
+  return loader.train_batches(
+      train, stats, batch_size=config.global_batch, seed=config.seed,
+      image_size=config.model.image_size, prompt_ids=config.prompt_ids,
+      text_len=config.model.text_len, start_step=start_step,
+      augment=d.augment, host_index=jax.process_index(),
+      host_count=jax.process_count(), tf_shared_seed=d.tf_shared_seed,
+      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
+      ram_budget_gb=d.ram_budget_gb, workers=d.workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A trained model as found in a working directory."""
+
+  config: ml_collections.ConfigDict
+  model: drivemoe.DriveMoE
+  params: Any
+  carried: dict
+  statistics: normalize.Statistics
+  step: int
+
+
+def load_config(workdir):
+  """The configuration that a working directory was trained with."""
+  path = os.path.join(workdir, "config.json")
+  try:
+    with open(path, encoding="utf-8") as file:
+      return from_json(json.load(file)).lock()
+  except (OSError, ValueError) as error:
+    raise errors.CheckpointError(
+        f"{path}: {error}; {workdir} is no finished start of a training run"
+    ) from None
+
+
+def from_json(values):
+  """ConfigDict of JSON, whose lists were tuples."""
+  def convert(x):
+    if isinstance(x, dict):
+      return ml_collections.ConfigDict({k: convert(v) for k, v in x.items()})
+    return tuple(x) if isinstance(x, list) else x
+  return convert(values)
+
+
+def load_run(workdir, step=None):
+  """Config, model, parameters and statistics of a run.
+
+  Args:
+    step: a saved step; None takes the latest.
+
+  Raises:
+    CheckpointError: no such run or step.
+  """
+  config = load_config(workdir)
+  built = model(config)
+  found, params, carried = checkpoint.restore_params(
+      workdir, steps.param_shapes(built), step)
+  stats = normalize.load(os.path.join(workdir, "statistics.json"),
+                         config.model.horizon)
+  return Run(config, built, params, carried, stats, found)
