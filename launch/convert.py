@@ -86,11 +86,12 @@ def of_run(run):
   c = run.config
   alphas = {}
   if "skill" in run.params.get("router", {}):
-    alphas["skill"] = spec.alphas(c.skill_counts)
+    alphas["skill"] = spec.alphas(c.loss.skill_counts)
   if "camera" in run.params.get("router", {}):
-    alphas["camera"] = spec.alphas(c.camera_counts)
+    alphas["camera"] = spec.alphas(c.loss.camera_counts)
   return read.Weights(run.params, alphas, {
-      "stage": c.stage, "horizon_steps": c.horizon, "cond_steps": c.history})
+      "stage": c.stage, "horizon_steps": c.model.horizon,
+      "cond_steps": c.model.history})
 
 
 def _explain(weights):

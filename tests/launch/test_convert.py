@@ -96,8 +96,8 @@ def test_an_unknown_stage_is_said_and_written_as_none(
 
 def test_a_run_brings_its_stage_and_focal_weights(weights, tmp_path):
   config = ml_collections.ConfigDict(dict(
-      stage=1, horizon=3, history=2, camera_counts=(4, 2, 1, 4, 4),
-      skill_counts=spec.SKILL_COUNTS))
+      stage=1, model=dict(horizon=3, history=2), loss=dict(
+          camera_counts=(4, 2, 1, 4, 4), skill_counts=spec.SKILL_COUNTS)))
   run = types.SimpleNamespace(config=config, params=weights.params)
   path = write.official(str(tmp_path / "run"), convert.of_run(run))
   found = read.official(path, weights.params)

@@ -159,6 +159,12 @@ def test_a_file_without_some_kind_of_tensor_is_not_whole(odd):
     assert every_key(again) != rest or dropped == "view_embeddings.weight"
 
 
+def test_a_file_without_layers_is_told_by_what_else_it_lacks():
+  with pytest.raises(errors.CheckpointError, match="embed_tokens") as caught:
+    infer.shapes({"view_embeddings.weight": (5, 4)}, "x")
+  assert "layers.-1" not in str(caught.value)
+
+
 def test_paligemma_columns_have_the_official_counts(full):
   _, shapes = full
   shapes = shapes | {"llm/final_norm/scale": (2048,)}
