@@ -1,0 +1,53 @@
+r"""Trains a run, or goes on with one.
+
+python -m launch.train --config configs/tiny.py --workdir runs/tiny
+python -m launch.train --config configs/stage1.py:routing=token \
+    --workdir runs/a --config.optim.action_lr=1e-4 --config.seed=1
+python -m launch.train --config configs/stage1.py --dry-run --json -
+
+The working directory is the run: start the same command again after a kill.
+SIGTERM saves and exits with 75. --dry-run opens nothing and prints the
+resolved config, the mesh and the parameters.
+"""
+
+import sys
+
+from data_pipeline import errors
+from launch import cli
+
+
+def add_arguments(parser):
+  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
+                      help="configs/*.py; override with --config.key=value")
+  parser.add_argument("--workdir", help="folder of the run")
+  parser.add_argument("--dry-run", action="store_true",
+                      help="print what would be trained and stop")
+  parser.add_argument("--json", metavar="FILE",
+                      help="with --dry-run: write it there; - is standard "
+                      "output")
+
+
+def run(args):
+  config = cli.load_config(args.config, args.overrides)
+  if args.json and not args.dry_run:
+    raise errors.ConfigError("--json goes with --dry-run; a run writes "
+                             "WORKDIR/metrics.jsonl")
+  if args.dry_run:
+    from drivemoe_jax import inventory
+    described = inventory.describe(config)
+    if args.json != "-":
+      print(inventory.text(described))
+    if args.json:
+      cli.write_json(args.json, described)
+    return 0
+  if not args.workdir:
+    raise errors.ConfigError("--workdir names the folder of the run")
+  from drivemoe_jax import train
+  return train.run(config, args.workdir,
+                   lambda line: print(line, flush=True))
+
+
+main = cli.command(__doc__, add_arguments, run)
+
+if __name__ == "__main__":
+  sys.exit(main())
