@@ -1,6 +1,6 @@
 """Defaults of every experiment (the full-size DriveMoE) and argument strings.
 
-A config file is short: it takes `base()` and says what differs. `model` holds
+A config file is short: it takes `get_config()` and says what differs. `model` holds
 the attributes of models.drivemoe.DriveMoE; drivemoe_jax/build.py reads the
 rest. Units are in the names or beside them.
 """
@@ -14,8 +14,9 @@ CAMERA_COUNTS = (35105, 8865, 161717, 13671, 5990)
 SKILL_COUNTS = (13304, 1036, 29921, 12064, 5200, 45332, 118491)
 
 
-def base():
-  """DriveMoE with PaliGemma-3B, as released, without a schedule."""
+def get_config(arg=None):
+  """DriveMoE with PaliGemma-3B, as released; the base of every other file."""
+  parse(arg)
   c = ConfigDict()
   c.stage = 1
   c.seed = 0
@@ -49,9 +50,9 @@ def base():
   c.total_updates = placeholder(int)       # instead of total_epochs
   c.mesh = dict(data=1, fsdp=-1, expert=1)
   c.data = dict(
-      root="data/bench2drive", labels="data/labels",
-      val_list="data_pipeline/splits/bench2drive_base_val.txt",
-      val_fraction=0.05,                   # where there is no val_list
+      root="data/bench2drive", labels_root="data/labels",
+      val_list="official",                 # or a file, or "" for val_fraction
+      val_fraction=0.05,
       statistics="",                       # file; empty: of the train windows
       wrap_theta=True, nan_heading="box", augment=True, tf_shared_seed=False,
       on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0, workers=8)
@@ -59,6 +60,7 @@ def base():
   c.init_from = placeholder(str)           # workdir[@STEP] or weight file
   c.log_every, c.save_every = 10, 500
   c.keep_last, c.keep_every = 3, 5000
+  c.max_skipped = 20                       # non-finite updates in a row
   c.wandb = False
   return c
 

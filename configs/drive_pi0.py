@@ -10,7 +10,7 @@ from configs import common
 
 
 def get_config(arg=None):
-  c = common.base()
+  c = common.get_config()
   common.parse(arg)
   common.set_views(c, "front")
   c.model.moe_layers = 0

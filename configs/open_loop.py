@@ -1,7 +1,7 @@
 r"""DriveMoE for Bench2Drive's open-loop protocol: 21 waypoints reach 2.0 s.
 
 python -m launch.train --config configs/open_loop.py --workdir runs/open_loop \
-    --config.data.root=ROUTES --config.data.labels=LABELS \
+    --config.data.root=ROUTES --config.data.labels_root=LABELS \
     --config.init_from=paligemma.safetensors
 
 The first waypoint is the present, so that the protocol's 2 s is index 20.

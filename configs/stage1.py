@@ -1,7 +1,7 @@
 r"""Stage 1 of the released DriveMoE: every label teaches its router.
 
 python -m launch.train --config configs/stage1.py --workdir runs/stage1 \
-    --config.data.root=ROUTES --config.data.labels=LABELS \
+    --config.data.root=ROUTES --config.data.labels_root=LABELS \
     --config.init_from=paligemma.safetensors
 
 225,348 windows x 12 epochs at batch 128 are 21,120 updates. The paper's
@@ -15,7 +15,7 @@ from configs import common
 
 
 def get_config(arg=None):
-  c, a = common.base(), common.parse(
+  c, a = common.get_config(), common.parse(
       arg, views="dynamic", supervision="labels", routing="trajectory",
       skill="router", adaptive="", res=224)
   common.set_views(c, a.views)

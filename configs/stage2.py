@@ -1,7 +1,7 @@
 r"""Stage 2 of the released DriveMoE: the plan also teaches the camera router.
 
 python -m launch.train --config configs/stage2.py --workdir runs/stage2 \
-    --config.data.root=ROUTES --config.data.labels=LABELS \
+    --config.data.root=ROUTES --config.data.labels_root=LABELS \
     --config.init_from=runs/stage1
 
 Starts from all of stage 1, samples the view (straight-through Gumbel) and runs

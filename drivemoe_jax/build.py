@@ -11,21 +11,15 @@ import json
 import os
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from data_pipeline import bench2drive
-from data_pipeline import errors
-from data_pipeline import loader
-from data_pipeline import normalize
-from data_pipeline import spec
+from data_pipeline import bench2drive, errors, loader, normalize, spec
 from data_pipeline import windows as windows_lib
-from data_pipeline.miniworld import recorder
-from drivemoe_jax import checkpoint
-from drivemoe_jax import optim
-from drivemoe_jax import sharding
+from drivemoe_jax import checkpoint, optim, sharding
 from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 
@@ -113,7 +107,7 @@ def train_step(config, built, tx, sizes, shardings):
 def data_folder(config, workdir):
   """Where `{data}` of the data paths points: this run's recorded routes, or
   those of the run that it starts from."""
-  source = checkpoint.split_step(config.init_from or "")[0]
+  source = checkpoint.split_source(config.init_from or "")[0]
   if os.path.isfile(os.path.join(source, "data", "dataset.json")):
     return os.path.join(source, "data")
   return os.path.join(workdir, "data")
@@ -124,6 +118,7 @@ def record(config, workdir, progress=None):
   r = config.data.record
   if not r:
     return
+  from data_pipeline.miniworld import recorder  # a pod needs no simulator
   first = recorder.VAL_SEED
   recorder.record(
       data_folder(config, workdir), seeds=range(r.train_seeds),
@@ -157,7 +152,7 @@ def statistics(config, workdir, train):
     DataError: a file of another horizon.
   """
   own = os.path.join(workdir, "statistics.json")
-  source = os.path.join(checkpoint.split_step(config.init_from or "")[0],
+  source = os.path.join(checkpoint.split_source(config.init_from or "")[0],
                         "statistics.json")
   for path in (own, config.data.statistics, source):
     if path and os.path.isfile(path):
@@ -210,6 +205,15 @@ class Run:
   step: int
 
 
+# Class counts that a config may leave to the data.
+COUNTS = ("loss.camera_counts", "loss.skill_counts")
+
+
+def flatten(config):
+  """{"a.b": value} of a config."""
+  return flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
+
+
 def load_config(workdir):
   """The configuration that a working directory was trained with."""
   path = os.path.join(workdir, "config.json")
@@ -231,6 +235,24 @@ def from_json(values):
   return convert(values)
 
 
+def load_params(workdir, built, step=None):
+  """(step, params, carried) of a saved step, None for the latest.
+
+  Raises:
+    CheckpointError: no such step, or parameters of another model.
+  """
+  saved = checkpoint.Checkpoints(workdir, read_only=True)
+  step = saved.latest() if step is None else step
+  if step is None:
+    raise errors.CheckpointError(f"{workdir} holds no finished checkpoint yet")
+  like = {"params": steps.param_shapes(built)}
+  if saved.has(step, "carried"):
+    like["carried"] = saved.tree(step, "carried")
+  trees = saved.restore(step, like)
+  saved.close()
+  return step, trees["params"], trees.get("carried", {})
+
+
 def load_run(workdir, step=None):
   """Config, model, parameters and statistics of a run.
 
@@ -242,8 +264,7 @@ def load_run(workdir, step=None):
   """
   config = load_config(workdir)
   built = model(config)
-  found, params, carried = checkpoint.restore_params(
-      workdir, steps.param_shapes(built), step)
+  found, params, carried = load_params(workdir, built, step)
   stats = normalize.load(os.path.join(workdir, "statistics.json"),
                          config.model.horizon)
   return Run(config, built, params, carried, stats, found)

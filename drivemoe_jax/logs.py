@@ -10,8 +10,7 @@ import time
 
 import psutil
 
-from data_pipeline import errors
-from data_pipeline import tf_cpu
+from data_pipeline import errors, tf_cpu
 
 
 class Log:

@@ -77,6 +77,15 @@ def num_trainable(params, freeze_last_value=True):
       lambda p, m: math.prod(p.shape) * int(m.sum()) // m.size, params, mask)))
 
 
+def group_sizes(params, freeze_last_value=True):
+  """{"action" | "vlm": number of trained parameters}."""
+  mask = trainable_mask(params, freeze_last_value)
+  count = {"action": 0, "vlm": 0, "frozen": 0}
+  for p, m, group in zip(*map(jax.tree.leaves, (params, mask, groups(params)))):
+    count[group] += math.prod(p.shape) * int(m.sum()) // m.size
+  return {name: n for name, n in count.items() if name != "frozen"}
+
+
 def optimiser_bytes(tx, params):
   """Bytes of optimiser state for `params` (arrays or shapes)."""
   return sum(math.prod(x.shape) * x.dtype.itemsize

@@ -7,25 +7,15 @@ on from its last checkpoint and ends with the same parameters, bit for bit.
 import json
 import os
 import signal
-import sys
 import time
 
 import jax
 
 from data_pipeline import errors
-from drivemoe_jax import build
-from drivemoe_jax import checkpoint
-from drivemoe_jax import logs
-from drivemoe_jax import sharding
+from drivemoe_jax import build, checkpoint, logs, sharding
 from drivemoe_jax import step as steps
 from drivemoe_jax.weights import read
 
-# Keys that may change between two starts of a run: none changes a number
-# beyond rounding.
-FREE = ("mesh.", "per_device_batch", "log_every", "save_every", "keep_last",
-        "keep_every", "wandb", "data.workers", "data.ram_budget_gb",
-        "data.root", "data.labels", "model.remat", "total_updates",
-        "total_epochs")
 PREEMPTED = 75
 SPEAK_EVERY_S = 5.0
 
@@ -67,8 +57,7 @@ def run(config, workdir, say=print):
     say(f"start: {total} updates of {config.global_batch} samples, "
         f"{len(train)} windows, mesh {sizes}")
   else:
-    state, carried = saved.restore(start, steps.state_shapes(model, tx),
-                                   shardings)
+    state, carried = _restore(saved, start, model, tx, shardings)
     say(f"resume: step {start}, next sample {start * config.global_batch}, "
         f"seed {config.seed}, mesh {sizes}")
   step_fn = steps.jit_train_step(
@@ -110,7 +99,7 @@ def _loop(config, workdir, state, carried, step_fn, batches, mesh, saved,
           spoken = time.monotonic()
         waiting = values
       if done % config.save_every == 0 or done == total or stop.asked:
-        saved.save(done, state, carried, _meta(config, done))
+        saved.save(done, _trees(state, carried), _meta(config, done))
       if stop.asked and done < total:
         break
     else:
@@ -149,9 +138,9 @@ def _first_state(config, workdir, model, tx, mesh, say):
   if not source:
     return steps.init_state(model, tx, mesh, config.seed), {}
   shapes = steps.param_shapes(model)
-  folder, at = checkpoint.split_step(source)
+  folder, at = checkpoint.split_source(source)
   if os.path.isfile(os.path.join(folder, "config.json")):
-    found, params, carried = checkpoint.restore_params(folder, shapes, at)
+    found, params, carried = build.load_params(folder, model, at)
     say(f"init: parameters of {folder}, step {found}")
   else:
     params, carried = read.official(source, shapes).params, {}
@@ -159,9 +148,31 @@ def _first_state(config, workdir, model, tx, mesh, say):
   return steps.state_from(params, tx, mesh), carried
 
 
+COUNTERS = ("opt_state", "step", "skipped", "skipped_in_a_row")
+
+
+def _trees(state, carried):
+  """A state as the items of a checkpoint."""
+  return {"params": state.params, "carried": carried,
+          "optimizer": {name: getattr(state, name) for name in COUNTERS}}
+
+
+def _restore(saved, step, model, tx, shardings):
+  """(state, carried) of a saved step, laid out for this run's mesh."""
+  like = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      steps.state_shapes(model, tx), shardings)
+  carried = (saved.tree(step, "carried") if saved.has(step, "carried") else {})
+  trees = saved.restore(step, {
+      item: tree for item, tree in _trees(like, carried).items()
+      if jax.tree.leaves(tree)})
+  state = steps.TrainState(params=trees["params"], **trees["optimizer"])
+  return state, trees.get("carried", {})
+
+
 def _check_init(config):
   """A second stage starts from a first one, of the same horizon."""
-  folder, _ = checkpoint.split_step(config.init_from or "")
+  folder, _ = checkpoint.split_source(config.init_from or "")
   if config.stage == 2 and not config.init_from:
     raise errors.ConfigError(
         "stage 2 starts from stage 1: set --config.init_from=WORKDIR")
@@ -182,15 +193,15 @@ def _check_init(config):
 
 def _check_same_run(config, workdir):
   """Refuses a workdir that another config trained."""
-  if not os.path.exists(os.path.join(workdir, "config.json")):
+  path = os.path.join(workdir, "config.json")
+  if not os.path.exists(path):
     return
-  old, new = build.load_config(workdir), config
-  changed = checkpoint.first_difference(old.to_dict(), new.to_dict(), FREE)
-  if changed:
-    key, before, after = changed
-    raise errors.ResumeError(
-        f"{workdir} was trained with {key} = {before!r}, this config has "
-        f"{after!r}; set it back, or choose another --workdir")
+  saved = build.flatten(build.load_config(workdir))
+  now = build.flatten(config)
+  for key in build.COUNTS:  # stated after the first look at the data
+    if not now[key]:
+      now[key] = saved[key]
+  checkpoint.check_config(workdir, saved, now)
 
 
 def _write_config(config, workdir):
@@ -233,15 +244,3 @@ class _Progress:
     if done == total or time.monotonic() - self._spoken > SPEAK_EVERY_S:
       self._say(f"record: {done}/{total} routes, {name}")
       self._spoken = time.monotonic()
-
-
-def describe(config):
-  """What a run would be, without opening anything: a plain dict."""
-  model = build.model(config)
-  shapes = steps.param_shapes(model)
-  tx = build.optimizer(config, shapes)
-  return {
-      "config": config.to_dict(), "mesh": build.mesh_sizes(config),
-      **checkpoint.sizes(shapes, tx, config.optim.freeze_last_value)}
-
-

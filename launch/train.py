@@ -33,7 +33,7 @@ def run(args):
     raise errors.ConfigError("--json goes with --dry-run; a run writes "
                              "WORKDIR/metrics.jsonl")
   if args.dry_run:
-    from drivemoe_jax import inventory
+    from drivemoe_jax import inventory  # jax only once the flags are right
     described = inventory.describe(config)
     if args.json != "-":
       print(inventory.text(described))

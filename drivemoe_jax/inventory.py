@@ -1,0 +1,87 @@
+"""What a run would be: its parameters by component, mesh and memory.
+
+Everything comes from shapes; nothing is computed, opened or allocated.
+"""
+
+import math
+import re
+
+import jax
+
+from drivemoe_jax import build, optim
+from drivemoe_jax import step as steps
+
+# Ordered, first full match wins: the rows of the released model's own count.
+# Layers that both expert streams share count as the action stream's.
+COMPONENTS = (
+    (r"llm/embedder/.*", "embed_tokens"),
+    (r"img/head/.*", "projector"),
+    (r"img/.*", "vision_tower"),
+    (r"llm/.*", "vlm"),
+    (r"expert/proprio/.*", "proprio_only"),
+    (r"expert/.*", "action_mixture"),
+    (r"io/action_in/.*", "action_encoder"),
+    (r"io/action_out/.*", "action_decoder"),
+    (r"io/proprio_in/.*", "proprio_encoder"),
+    (r"router/skill/.*", "action_router"),
+    (r"router/camera/.*", "camera_router"),
+    (r"view_embedding", "view_embeddings"),
+)
+
+
+def _component(name):
+  for pattern, component in COMPONENTS:
+    if re.fullmatch(pattern, name):
+      return component
+  raise ValueError(f"no component for parameter {name!r}; add one to "
+                   "inventory.COMPONENTS")
+
+
+def parameters(shapes):
+  """{component: number of parameters}, in the order of COMPONENTS."""
+  count = {component: 0 for _, component in COMPONENTS}
+  for path, x in jax.tree_util.tree_leaves_with_path(shapes):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    count[_component(name)] += math.prod(x.shape)
+  return {component: n for component, n in count.items() if n}
+
+
+def describe(config):
+  """The resolved config, mesh, parameters and optimiser memory as JSON."""
+  sizes = build.mesh_sizes(config)
+  pieces = build.microbatches(config, sizes)
+  model = build.model(config)
+  shapes = steps.param_shapes(model)
+  tx = build.optimizer(config, shapes)
+  count = parameters(shapes)
+  return {
+      "config": config.to_dict(), "mesh": sizes, "microbatches": pieces,
+      "tokens": model.tokens, "parameters": count,
+      "unique": sum(count.values()),
+      "trainable": optim.num_trainable(shapes, config.optim.freeze_last_value),
+      "groups": optim.group_sizes(shapes, config.optim.freeze_last_value),
+      "parameter_bytes": 4 * sum(count.values()),
+      "optimiser_bytes": optim.optimiser_bytes(tx, shapes)}
+
+
+def text(described):
+  """The same for a person."""
+  d = described
+  lines = [f"{name:28} {value!r}" for name, value in _flat(d["config"])]
+  lines += ["", f"mesh {d['mesh']}, {d['microbatches']} microbatches, "
+            f"{d['tokens']} vlm tokens", ""]
+  rows = d["parameters"] | {"total unique": d["unique"],
+                            "trainable": d["trainable"]}
+  rows |= {f"- {name} group": n for name, n in d["groups"].items()}
+  lines += [f"{name:20} {n:>15,}" for name, n in rows.items()]
+  lines += ["", f"parameters {d['parameter_bytes'] / 2**30:.2f} GiB in float32,"
+            f" optimiser {d['optimiser_bytes'] / 2**30:.2f} GiB"]
+  return "\n".join(lines)
+
+
+def _flat(config, prefix=""):
+  for key, value in config.items():
+    if isinstance(value, dict):
+      yield from _flat(value, f"{prefix}{key}.")
+    else:
+      yield prefix + key, value
