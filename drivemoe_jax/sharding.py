@@ -12,8 +12,7 @@ import re
 
 import flax.linen as nn
 import jax
-from jax.sharding import AxisType
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import errors

@@ -10,15 +10,12 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from drivemoe_jax import flow
-from drivemoe_jax import losses
-from drivemoe_jax import optim
-from drivemoe_jax import sharding
+from drivemoe_jax import flow, losses, optim, sharding
 from drivemoe_jax.models import drivemoe
 
 OBSERVATION = ("images", "text", "proprio", "goal")

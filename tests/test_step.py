@@ -13,10 +13,7 @@ import optax
 import pytest
 
 from data_pipeline import spec
-from drivemoe_jax import flow
-from drivemoe_jax import optim
-from drivemoe_jax import sharding
-from drivemoe_jax import step
+from drivemoe_jax import flow, optim, sharding, step
 from drivemoe_jax.models import drivemoe
 
 
