@@ -1,8 +1,8 @@
 """Defaults of every experiment (the full-size DriveMoE) and argument strings.
 
-A config file is short: it takes `get_config()` and says what differs. `model` holds
-the attributes of models.drivemoe.DriveMoE; drivemoe_jax/build.py reads the
-rest. Units are in the names or beside them.
+A config file is short: it takes `get_config()` and says what differs. `model`
+holds the attributes of models.drivemoe.DriveMoE; drivemoe_jax/build.py reads
+the rest. Units are in the names or beside them.
 """
 
 from ml_collections import ConfigDict
@@ -51,8 +51,8 @@ def get_config(arg=None):
   c.mesh = dict(data=1, fsdp=-1, expert=1)
   c.data = dict(
       root="data/bench2drive", labels_root="data/labels",
-      val_list="official",                 # or a file, or "" for val_fraction
-      val_fraction=0.05,
+      val_list="data_pipeline/splits/bench2drive_base_val.txt",
+      val_fraction=0.05,                   # where there is no val_list
       statistics="",                       # file; empty: of the train windows
       wrap_theta=True, nan_heading="box", augment=True, tf_shared_seed=False,
       on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0, workers=8)

@@ -32,8 +32,8 @@ def get_config(arg=None):
   c.loss.camera_counts = c.loss.skill_counts = ()  # of the recorded routes
   c.mesh.fsdp = 1
   c.data.update(
-      root="{data}/routes", labels="{data}", val_list="{data}/val_routes.txt",
-      ram_budget_gb=1.0, workers=2)
+      root="{data}/routes", labels_root="{data}",
+      val_list="{data}/val_routes.txt", ram_budget_gb=1.0, workers=2)
   c.data.record = dict(train_seeds=10, val_seeds=2, width_px=320,
                        height_px=180, max_frames=150)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 50, 2, 0

@@ -116,10 +116,10 @@ def data_folder(config, workdir):
 def record(config, workdir, progress=None):
   """Records the embedded world's routes if the config says so; idempotent."""
   r = config.data.record
-  if not r:
+  if not r or "{data}" not in config.data.root:
     return
   from data_pipeline.miniworld import recorder  # a pod needs no simulator
-  first = recorder.VAL_SEED
+  first = recorder.VAL_SEEDS.start
   recorder.record(
       data_folder(config, workdir), seeds=range(r.train_seeds),
       val_seeds=range(first, first + r.val_seeds),
@@ -136,7 +136,7 @@ def windows(config, workdir, split):
           {"val_fraction": d.val_fraction, "seed": config.seed})
   train, val = bench2drive.split(bench2drive.list_routes(root), **ways)
   return windows_lib.collect(
-      root, place(d.labels) or None, {"train": train, "val": val}[split],
+      root, place(d.labels_root) or None, {"train": train, "val": val}[split],
       config.model.history, config.model.horizon,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       wrap_theta=d.wrap_theta, nan_heading=d.nan_heading, workers=d.workers)
