@@ -1,4 +1,4 @@
-r"""Drives the embedded world's expert and writes routes in Bench2Drive's format.
+r"""Drives the embedded world's expert; writes routes in Bench2Drive's format.
 
 python -m launch.record --out data
 python -m launch.record --out data --scenarios TJunction ParkedObstacle \
@@ -25,8 +25,9 @@ def add_arguments(parser):
                       metavar="N", help="training routes per scenario")
   parser.add_argument("--val-seeds", type=int, default=2, metavar="N",
                       help="validation routes per scenario")
-  parser.add_argument("--seed", type=int, default=0,
-                      help="first training seed")
+  parser.add_argument("--seed", type=int, default=recorder.SEEDS[0],
+                      help="first training seed; validation seeds start at "
+                      f"{recorder.VAL_SEED}")
   parser.add_argument("--size", default="320x180", metavar="WxH",
                       help="image size in pixels")
   parser.add_argument("--quality", type=int, default=90,
@@ -38,21 +39,26 @@ def run(args):
   size = re.fullmatch(r"(\d+)x(\d+)", args.size)
   if not size:
     raise errors.ConfigError(f"--size {args.size}: write it as 320x180")
-  start = time.monotonic()
+  start = last = time.monotonic()
 
   def progress(done, total, name):
-    print(f"\rrecord: {done}/{total} routes, "
-          f"{time.monotonic() - start:.0f} s, {name:<60}", end="", flush=True)
+    nonlocal last
+    now = time.monotonic()
+    if now - last > 2.0 or done == total:
+      last = now
+      print(f"record: {done}/{total} routes, {now - start:.0f} s, {name}",
+            flush=True)
 
+  first = recorder.VAL_SEED
   summary = recorder.record(
       args.out, args.scenarios,
       seeds=range(args.seed, args.seed + args.train_seeds),
-      val_seeds=range(recorder.VAL_SEED, recorder.VAL_SEED + args.val_seeds),
+      val_seeds=range(first, first + args.val_seeds),
       size=(int(size[1]), int(size[2])), quality=args.quality,
       workers=args.workers, progress=progress)
-  print(f"\nrecord: {args.out} holds {summary['routes']} routes, "
-        f"{summary['frames']} frames, {len(summary['val_routes'])} of the "
-        "routes for validation")
+  print(f"record: {args.out} holds {len(summary['routes'])} routes, "
+        f"{sum(summary['routes'].values())} frames; "
+        f"{len(summary['val_routes'])} routes are for validation")
 
 
 main = cli.command(__doc__, add_arguments, run)

@@ -6,9 +6,8 @@ are highway-env vehicles; the Actor follows them.
 
 import dataclasses
 
-from highway_env.vehicle import behavior
-from highway_env.vehicle import kinematics
 import numpy as np
+from highway_env.vehicle import behavior, kinematics
 
 from data_pipeline.miniworld import shapes
 

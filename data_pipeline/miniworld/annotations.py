@@ -6,8 +6,7 @@ sizes; everything else is metres, seconds and radians in CARLA's axes.
 
 import numpy as np
 
-from data_pipeline.miniworld import actors
-from data_pipeline.miniworld import cameras
+from data_pipeline.miniworld import actors, cameras
 
 EGO_ID = "1"
 LIGHT_REACH = 50.0  # a light ahead on this much of the route affects the ego
@@ -66,7 +65,7 @@ def world_to_ego(position, heading):
 
 def _place(lane):
   return {"road_id": lane.road_id, "section_id": lane.section_id,
-          "lane_id": lane.lane_id, "is_in_junction": lane.is_junction}
+          "lane_id": lane.lane_id}
 
 
 def _box(centre, extent, yaw):

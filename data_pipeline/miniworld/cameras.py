@@ -67,7 +67,7 @@ def rig(size):
 
 def world_to_camera(points, position, yaw):
   """World points [...,3] -> camera frame (depth, right, down) [...,3]."""
-  delta = points - position
+  # Written out: BLAS may round differently with another number of threads.
+  x, y, z = np.moveaxis(points - position, -1, 0)
   cos, sin = np.cos(yaw), np.sin(yaw)
-  turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, -1.0]])
-  return delta @ turn
+  return np.stack([cos * x + sin * y, cos * y - sin * x, -z], -1)

@@ -7,8 +7,8 @@ turn begins can be read from the kerbs, not from the route's nodes.
 
 import dataclasses
 
-from highway_env.road import lane as lanes
 import numpy as np
+from highway_env.road import lane as lanes
 
 from data_pipeline.miniworld import town as towns
 
@@ -148,23 +148,22 @@ def _corner(spec, pair, extra=0.0):
 
 def _paint(town, spec):
   far = {arm: spec.size(arm) + spec.length(arm) + 40.0 for arm in spec.arms}
+  beside = {arm: spec.size(arm) + PARKING_FROM for arm in spec.arms}
   wide = LANE + (towns.PARKING if spec.parking else 0.0)
   corners = [pair for pair in CORNERS if set(pair) <= set(spec.arms)]
   for colour, extra in (("pavement", towns.PAVEMENT), ("kerb", 0.25)):
     for arm in spec.arms:
       town.mark(_strip(spec, arm, -LANE - extra, far[arm], LANE + extra),
                 colour)
-      town.mark(_strip(spec, arm, spec.size(arm) + PARKING_FROM - extra, far[arm],
+      town.mark(_strip(spec, arm, beside[arm] - extra, far[arm],
                        wide + extra), colour)
     for pair in corners:
       town.mark(_corner(spec, pair, extra), colour)
   for arm in spec.arms:
     town.road(_strip(spec, arm, -LANE, far[arm], LANE))
     if spec.parking:
-      town.road(_strip(spec, arm, spec.size(arm) + PARKING_FROM, far[arm], wide),
-                "parking")
-      town.mark(_strip(spec, arm, spec.size(arm) + PARKING_FROM, far[arm], LANE),
-                "asphalt")
+      town.road(_strip(spec, arm, beside[arm], far[arm], wide), "parking")
+      town.mark(_strip(spec, arm, beside[arm], far[arm], LANE), "asphalt")
   for pair in corners:
     town.road(_corner(spec, pair))
   for arm in spec.arms:

@@ -27,14 +27,13 @@ class Facts:
   """What one saved frame contributes.
 
   Attributes:
-    lane: LaneName under the ego. command: the route's command there.
+    lane: LaneName under the ego; in a junction it knows the turn.
     speed [m/s], brake 0..1, emergency: of the driver.
     trigger: (x, y, points) of the trigger in the ego frame, or None.
     light: distance to the light that affects the ego [m], or None.
   """
 
   lane: towns.LaneName
-  command: int
   speed: float
   brake: float
   emergency: bool
@@ -54,8 +53,7 @@ def facts(world, control, emergency, light):
             world.visible().get(trigger.id, 0))
   if light is not None:
     light = float(np.hypot(*(light.position - state.position)))
-  return Facts(state.lane, state.lane.command, state.speed, control.brake,
-               emergency, seen, light)
+  return Facts(state.lane, state.speed, control.brake, emergency, seen, light)
 
 
 def label(frames, bypass, kind):
@@ -69,7 +67,7 @@ def label(frames, bypass, kind):
   skills = ["NORMAL"] * len(frames)
   for i, frame in enumerate(frames):
     if frame.lane.is_junction:
-      cameras[i] = SIDE_OF_TURN.get(frame.command, "NULL")
+      cameras[i] = SIDE_OF_TURN.get(frame.lane.command, "NULL")
     elif frame.light is not None and frame.light < LIGHT_DISTANCE:
       skills[i] = "TRAFFIC_LIGHT"
   if bypass:

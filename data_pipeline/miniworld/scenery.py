@@ -6,9 +6,7 @@ per seed so strongly that only the road itself tells what to do.
 
 import numpy as np
 
-from data_pipeline.miniworld import actors
-from data_pipeline.miniworld import render
-from data_pipeline.miniworld import shapes
+from data_pipeline.miniworld import actors, render, scripts, shapes
 
 WALLS = ((172, 120, 96), (198, 182, 150), (150, 152, 160), (122, 98, 84),
          (206, 204, 196), (110, 122, 132), (184, 150, 112), (146, 84, 74))
@@ -120,21 +118,9 @@ def parked_row(rng, kerb, strip, yaw, keep_free=(), density=None):
   return row
 
 
-class Stroll:
-  """A walker who keeps to the pavement at a steady pace."""
-
-  def __init__(self, walker, speed):
-    self._walker = walker
-    walker.speed = speed
-
-  def update(self, world, dt):
-    del world
-    self._walker.position = self._walker.position + self._walker.velocity * dt
-
-
 def strollers(rng, kerb, count):
   """(walkers, scripts): people on the pavement, walking or standing."""
-  people, scripts = [], []
+  people, walks = [], []
   for _ in range(count):
     back = rng.random() < 0.5
     yaw = kerb.yaw + np.pi * back
@@ -142,5 +128,5 @@ def strollers(rng, kerb, count):
         float(rng.uniform(0, kerb.length)), float(rng.uniform(0.8, 2.4))), yaw)
     people.append(person)
     if rng.random() < 0.75:
-      scripts.append(Stroll(person, float(rng.uniform(0.7, 1.6))))
-  return people, scripts
+      walks.append(scripts.Stroll(person, float(rng.uniform(0.7, 1.6))))
+  return people, walks

@@ -35,8 +35,9 @@ class Mesh:
   def placed(self, position, yaw):
     """Quads in the world: [Q,4,3]."""
     cos, sin = np.cos(yaw), np.sin(yaw)
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    return self.quads @ turn + np.array([position[0], position[1], 0.0])
+    x, y, z = np.moveaxis(self.quads, -1, 0)
+    return np.stack([cos * x - sin * y + position[0],
+                     sin * x + cos * y + position[1], z], -1)
 
 
 class Sculptor:

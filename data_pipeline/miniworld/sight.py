@@ -12,6 +12,7 @@ import numpy as np
 from data_pipeline.miniworld import cameras
 
 DENSITY = 13_600.0  # points per steradian
+GLIMPSE = 0.34      # less than this share, a head above a roof, is not seen
 REACH = 100.0       # actors are listed within this distance [m]
 SAMPLES = np.array([  # in half sizes: two corners and a middle per height
     [0.9, -0.9, -0.7], [0.9, 0.9, -0.7], [-0.9, -0.9, -0.7],
@@ -82,6 +83,7 @@ def point_count(position, targets, share):
   width = 2 * (half[:, 0] * np.abs(np.sin(bearing))
                + half[:, 1] * np.abs(np.cos(bearing)))
   solid = width * 2 * half[:, 2] / distance ** 2
+  share = np.where(share < GLIMPSE, 0.0, share)
   return np.floor(DENSITY * np.minimum(solid, 2.0) * share).astype(int)
 
 

@@ -9,9 +9,9 @@ Axes: P polygon points, N route samples.
 
 import dataclasses
 
+import numpy as np
 from highway_env.road import lane as lanes
 from highway_env.road import road as roads
-import numpy as np
 
 LANE = 3.5        # lane width [m]
 PARKING = 2.4     # parking strip [m]

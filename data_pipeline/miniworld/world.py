@@ -14,12 +14,14 @@ import math
 
 import numpy as np
 
-from data_pipeline.miniworld import actors
-from data_pipeline.miniworld import ground
-from data_pipeline.miniworld import planner
-from data_pipeline.miniworld import render
-from data_pipeline.miniworld import scenarios
-from data_pipeline.miniworld import sight
+from data_pipeline.miniworld import (
+  actors,
+  ground,
+  planner,
+  render,
+  scenarios,
+  sight,
+)
 from data_pipeline.miniworld import town as towns
 
 TICK = 0.05            # [s]

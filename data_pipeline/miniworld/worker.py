@@ -1,0 +1,10 @@
+"""A child process of pool.py: records the routes asked for on standard input."""
+
+import json
+import sys
+
+from data_pipeline.miniworld import pool, recorder
+
+if __name__ == "__main__":
+  for line in sys.stdin:
+    print(pool.PREFIX + recorder.record_route(**json.loads(line)), flush=True)
