@@ -7,6 +7,7 @@ the same everywhere.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 from typing import Any
@@ -178,6 +179,16 @@ def with_counts(config, train):
       count = np.bincount(labels, minlength=len(classes)).tolist()
       c.loss[name] = tuple(count)
   return c.lock()
+
+
+def fingerprint(train):
+  """{"windows", "labels": digest} of training windows: a run's data version."""
+  digest = lambda *arrays: hashlib.sha256(b"".join(
+      np.ascontiguousarray(x).tobytes() for x in arrays)).hexdigest()[:16]
+  labels = [x for x in (train.camera, train.skill) if x is not None]
+  return {"windows": digest(np.array(train.routes), train.route_index,
+                            train.frame, train.proprio, train.action),
+          "labels": digest(*labels)}
 
 
 def train_batches(config, train, stats, start_step):

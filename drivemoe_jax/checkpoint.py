@@ -184,11 +184,11 @@ def split_source(source):
   return (folder, int(step)) if folder and step.isdigit() else (source, None)
 
 
-def check_config(workdir, step, saved, now):
+def check_config(workdir, saved, now):
   """Refuses to go on with a run under another config.
 
   Args:
-    saved, now: flat {"a.b": value} of the checkpoint and of this run.
+    saved, now: flat {"a.b": value} of the run there and of this one.
 
   Raises:
     ResumeError: naming the first key outside FREE whose values differ.
@@ -198,8 +198,8 @@ def check_config(workdir, step, saved, now):
     if key.startswith(FREE) or old == new:
       continue
     raise errors.ResumeError(
-        f"{workdir} holds step {step} of another config: {key} is {old!r} "
-        f"there and {new!r} here; use another --workdir, or go on with "
+        f"{workdir} holds a run of another config: {key} is {old!r} there and "
+        f"{new!r} here; use another --workdir, or go on with "
         f"--config.{key}={old}")
 
 

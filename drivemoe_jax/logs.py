@@ -1,10 +1,13 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, optionally W&B.
 
-A resumed run cuts the lines at and after its first new step, so that no step
-stands twice; the curves go on where they were.
+metrics.jsonl is the record. A run that starts again drops the lines after the
+step it goes on from and writes the events anew from the rest, so that no step
+stands twice in either.
 """
 
+import glob
 import json
+import math
 import os
 import time
 
@@ -14,32 +17,30 @@ from data_pipeline import errors, tf_cpu
 
 
 class Log:
-  """One run's log; process 0 alone makes one.
+  """One run's log; process 0 alone makes one."""
 
-  Args:
-    workdir: run folder. start: first step that will be written.
-    wandb: log to Weights & Biases too (needs that package).
-    config: shown with the W&B run.
-  """
+  def __init__(self, workdir, done, *, wandb=False, config=None):
+    """Opens the log behind step `done`.
 
-  def __init__(self, workdir, start, *, wandb=False, config=None):
+    Args:
+      workdir: run folder. done: updates done, 0 for a fresh run.
+      wandb: log to Weights & Biases too (needs that package).
+      config: dict shown with the W&B run.
+    """
     path = os.path.join(workdir, "metrics.jsonl")
-    _cut(path, start)
+    lines = _cut(path, done)
     self._file = open(path, "a", encoding="utf-8", buffering=1)
-    tf = tf_cpu.tensorflow()
-    self._scalar = tf.summary.scalar
-    self._events = tf.summary.create_file_writer(
-        os.path.join(workdir, "tensorboard"))
+    self._events = _Events(os.path.join(workdir, "tensorboard"), lines)
     self._wandb = _open_wandb(workdir, config) if wandb else None
 
   def write(self, step, values):
     """One line of {name: number} at `step`."""
     values = {key: float(value) for key, value in values.items()}
-    self._file.write(json.dumps({"step": step} | values) + "\n")
-    with self._events.as_default(step):
-      for key, value in values.items():
-        self._scalar(key, value)
-    self._events.flush()
+    line = {"step": step, "time": round(time.time(), 3)} | {
+        # JSON has no NaN
+        key: x if math.isfinite(x) else None for key, x in values.items()}
+    self._file.write(json.dumps(line) + "\n")
+    self._events.write(line)
     if self._wandb:
       self._wandb.log(values, step=step)
 
@@ -48,6 +49,37 @@ class Log:
     self._events.close()
     if self._wandb:
       self._wandb.finish()
+
+
+class _Events:
+  """A TensorBoard file of what stands in metrics.jsonl."""
+
+  def __init__(self, folder, lines):
+    self._tf = tf_cpu.tensorflow()
+    os.makedirs(folder, exist_ok=True)
+    old = glob.glob(os.path.join(folder, "events.out.tfevents.*"))
+    self._writer = self._tf.io.TFRecordWriter(os.path.join(
+        folder, f"events.out.tfevents.{time.time_ns()}.train"))
+    self._put(file_version="brain.Event:2", wall_time=time.time())
+    for line in lines:
+      self.write(line)
+    for path in old:
+      os.remove(path)
+
+  def write(self, line):
+    summary = self._tf.compat.v1.Summary
+    self._put(wall_time=line["time"], step=line["step"], summary=summary(
+        value=[summary.Value(tag=key, simple_value=x)
+               for key, x in line.items()
+               if key not in ("step", "time") and x is not None]))
+    self._writer.flush()
+
+  def _put(self, **fields):
+    event = self._tf.compat.v1.Event(**fields)
+    self._writer.write(event.SerializeToString())
+
+  def close(self):
+    self._writer.close()
 
 
 class Meter:
@@ -77,18 +109,19 @@ class Meter:
             "host_memory_gb": self._process.memory_info().rss / 1e9}
 
 
-def _cut(path, start):
-  """Keeps the whole lines of steps before `start`, atomically."""
+def _cut(path, done):
+  """Keeps the lines up to step `done`, atomically; returns their contents."""
   if not os.path.exists(path):
-    return
+    return []
   with open(path, encoding="utf-8") as file:
     lines = file.readlines()
-  kept = [line for line in lines if line.endswith("\n")  # a kill may cut one
-          and json.loads(line)["step"] < start]
+  whole = [line for line in lines if line.endswith("\n")]  # a kill cuts one
+  kept = [line for line in whole if json.loads(line)["step"] <= done]
   if kept != lines:
     with open(path + ".part", "w", encoding="utf-8") as file:
       file.writelines(kept)
     os.replace(path + ".part", path)
+  return [json.loads(line) for line in kept]
 
 
 def _open_wandb(workdir, config):

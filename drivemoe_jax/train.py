@@ -4,6 +4,7 @@ The working directory is the run: started again with the same config it goes
 on from its last checkpoint and ends with the same parameters, bit for bit.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from drivemoe_jax.weights import read
 
 PREEMPTED = 75
 SPEAK_EVERY_S = 5.0
+BATCH = (*steps.OBSERVATION, "action", *steps.LABELS)
 
 
 def run(config, workdir, say=print):
@@ -34,9 +36,9 @@ def run(config, workdir, say=print):
   sizes = build.mesh_sizes(config)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
   model = build.model(config)
+  _check_same_run(config, workdir)
   _check_init(config)
   os.makedirs(workdir, exist_ok=True)
-  _check_same_run(config, workdir)
 
   build.record(config, workdir, _Progress(say))
   train = build.windows(config, workdir, "train")
@@ -50,63 +52,96 @@ def run(config, workdir, say=print):
   shardings = steps.state_shardings(model, tx, mesh)
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
                                  keep_every=config.keep_every)
-  start = saved.latest()
-  if start is None:
-    start = 0
-    state, carried = _first_state(config, workdir, model, tx, mesh, say)
-    say(f"start: {total} updates of {config.global_batch} samples, "
-        f"{len(train)} windows, mesh {sizes}")
-  else:
+  meta = {"config": config.to_dict(), "statistics": dataclasses.asdict(stats),
+          "data": build.fingerprint(train)}
+  start = saved.latest() or 0
+  where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "
+           f"seed {config.seed}, mesh {sizes}")
+  if start:
+    _check_data(workdir, saved.meta(start)["data"], meta["data"])
     state, carried = _restore(saved, start, model, tx, shardings)
     say(f"resume: step {start}, next sample {start * config.global_batch}, "
-        f"seed {config.seed}, mesh {sizes}")
-  step_fn = steps.jit_train_step(
+        + where)
+  else:
+    state, carried = _first_state(config, model, tx, mesh, say)
+    say(f"start: step 0 {where}")
+  run = _Loop(config, workdir, mesh, saved, carried, meta, say)
+  stopped = run(state, steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
-      shardings)
-  batches = build.train_batches(config, train, stats, start)
-  stopped = _loop(config, workdir, state, carried, step_fn, batches, mesh,
-                  saved, start, total, say)
-  if stopped is not None:
-    say(f"preempted: saved step {stopped}; start again to go on")
+      shardings), build.train_batches(config, train, stats, start), start,
+                total)
+  if stopped < total:
+    say(f"preempted: step {stopped} of {total}; start again to go on")
     return PREEMPTED
   say(f"done: step {total}")
   return 0
 
 
-def _loop(config, workdir, state, carried, step_fn, batches, mesh, saved,
-          start, total, say):
-  """Runs the updates; returns the step at which SIGTERM stopped it, or None."""
-  log = logs.Log(workdir, start, wandb=config.wandb, config=config.to_dict())
-  meter, stop, key = logs.Meter(), _Stop(), jax.random.key(config.seed)
-  names = ("camera", "skill", *steps.OBSERVATION, "action")
-  ahead = lambda: steps.put_batch(
-      {k: v for k, v in meter.next(batches).items() if k in names}, mesh)
-  spoken, waiting = time.monotonic(), None
-  batch = ahead() if start < total else None
-  with sharding.activate(mesh), stop:
-    for step in range(start, total):
+class _Loop:
+  """Updates, and between them what goes to the log and to disk.
+
+  The host is one step ahead: while the devices compute an update it prepares
+  the next batch, and it reads an update's metrics when the next one runs.
+  """
+
+  def __init__(self, config, workdir, mesh, saved, carried, meta, say):
+    self._config, self._workdir, self._mesh = config, workdir, mesh
+    self._saved, self._carried, self._meta = saved, carried, meta
+    self._say, self._spoken = say, None
+    self._meter = logs.Meter()
+
+  def __call__(self, state, step_fn, batches, start, total):
+    """Runs updates start..total-1; returns the last step that was saved."""
+    c, self._total = self._config, total
+    self._log = logs.Log(self._workdir, start, wandb=c.wandb,
+                         config=c.to_dict())
+    try:
+      with sharding.activate(self._mesh), _Stop() as stop:
+        return self._updates(state, step_fn, batches, start, stop)
+    finally:
+      self._saved.close()
+      self._log.close()
+
+  def _updates(self, state, step_fn, batches, step, stop):
+    c, key, behind = self._config, jax.random.key(self._config.seed), None
+    batch = self._next(batches) if step < self._total else None
+    while step < self._total and not stop.asked:
       state, metrics = step_fn(state, batch, key)
-      # The device computes while the host prepares what comes next.
-      batch = ahead() if step + 1 < total else None
-      done = step + 1
-      if done % config.log_every == 0 or done == total or done == start + 1:
-        values = jax.device_get(metrics) | meter.read(config.global_batch)
-        _check_finite(values, done, config)
-        log.write(done, values)
-        meter.reset()
-        if time.monotonic() - spoken > SPEAK_EVERY_S or waiting is None:
-          say(_line(done, total, values))
-          spoken = time.monotonic()
-        waiting = values
-      if done % config.save_every == 0 or done == total or stop.asked:
-        saved.save(done, _trees(state, carried), _meta(config, done))
-      if stop.asked and done < total:
-        break
-    else:
-      done = None
-  saved.close()
-  log.close()
-  return done if stop.asked else None
+      step += 1
+      if step < self._total:
+        batch = self._next(batches)
+      if behind:
+        self._note(*behind)
+      behind = step, metrics
+      if step % c.save_every == 0 or step == self._total or stop.asked:
+        self._note(*behind)
+        behind = None
+        self._saved.save(step, _trees(state, self._carried),
+                         self._meta | _position(c, step))
+    return step
+
+  def _next(self, batches):
+    """The next batch on the devices; arrays that the step needs."""
+    batch = self._meter.next(batches)
+    return steps.put_batch({k: batch[k] for k in BATCH if k in batch},
+                           self._mesh)
+
+  def _note(self, step, metrics):
+    """Checks an update's metrics; logs and prints those that are due."""
+    c, first = self._config, self._spoken is None
+    values = jax.device_get(metrics)
+    _check_finite(values, step, c)
+    due = step % c.log_every == 0 or step in (1, self._total)
+    if due or first:
+      values |= self._meter.read(c.global_batch)
+    if due:
+      self._log.write(step, values)
+      self._meter.reset()
+    now = time.monotonic()
+    if first or due and (now - self._spoken > SPEAK_EVERY_S
+                         or step == self._total):
+      self._say(_line(step, self._total, values))
+      self._spoken = now
 
 
 def _line(step, total, values):
@@ -132,7 +167,7 @@ def _check_finite(values, step, config):
         "learning rate or look at the samples of these steps")
 
 
-def _first_state(config, workdir, model, tx, mesh, say):
+def _first_state(config, model, tx, mesh, say):
   """Fresh state, or one that starts from another run's parameters."""
   source = config.init_from
   if not source:
@@ -211,11 +246,19 @@ def _write_config(config, workdir):
   os.replace(path + ".part", path)
 
 
-def _meta(config, step):
-  """What a checkpoint says beside its arrays."""
+def _check_data(workdir, saved, now):
+  """Refuses to go on with other windows or labels than the run began with."""
+  for name, digest in saved.items():
+    if now[name] != digest:
+      raise errors.ResumeError(
+          f"{workdir} was trained on other {name}: digest {digest} there, "
+          f"{now[name]} here; restore them or use another --workdir")
+
+
+def _position(config, step):
+  """Where in the data a checkpoint stands."""
   return {"step": step, "seed": config.seed, "stage": config.stage,
-          "next_sample": step * config.global_batch,
-          "config": config.to_dict()}
+          "next_sample": step * config.global_batch}
 
 
 class _Stop:

@@ -118,7 +118,7 @@ def test_a_missing_array_is_refused(tmp_path):
 
 def test_an_absent_step_lists_those_there_are(tmp_path):
   run = saved_run(tmp_path)
-  with pytest.raises(errors.CheckpointError, match=r"no finished step 4.*\[3\]"):
+  with pytest.raises(errors.CheckpointError, match=r"finished step 4.*\[3\]"):
     run.meta(4)
   with pytest.raises(errors.CheckpointError, match="holds no checkpoint"):
     checkpoint.Checkpoints(tmp_path / "elsewhere", read_only=True)
@@ -175,22 +175,22 @@ def test_reading_changes_nothing(tmp_path):
 
 def test_another_config_is_refused_by_its_first_key():
   saved = {"seed": 0, "model.layers": 4, "optim.action_lr": 1e-3}
-  checkpoint.check_config("W", 50, saved, dict(saved))
+  checkpoint.check_config("W", saved, dict(saved))
   with pytest.raises(errors.ResumeError) as caught:
-    checkpoint.check_config("W", 50, saved, saved | {
+    checkpoint.check_config("W", saved, saved | {
         "model.layers": 6, "optim.action_lr": 1e-4})
   told = str(caught.value)
-  for part in ("E-RESUME", "W holds step 50", "model.layers is 4 there and 6",
+  for part in ("E-RESUME", "W holds a run", "model.layers is 4 there and 6",
                "another --workdir", "--config.model.layers=4"):
     assert part in told
   assert "action_lr" not in told
   with pytest.raises(errors.ResumeError, match="new is 'absent' there"):
-    checkpoint.check_config("W", 50, saved, saved | {"new": 1})
+    checkpoint.check_config("W", saved, saved | {"new": 1})
 
 
 def test_what_changes_no_number_may_change():
   saved = {"log_every": 10, "mesh.fsdp": 8, "data.root": "a", "seed": 0}
-  checkpoint.check_config("W", 1, saved, {
+  checkpoint.check_config("W", saved, {
       "log_every": 5, "mesh.fsdp": 1, "data.root": "b", "seed": 0})
 
 

@@ -23,8 +23,10 @@ LAYERS = (
     (r"drivemoe_jax", 0),
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|optim|sharding)", 1),
     (r"drivemoe_jax\.weights(\.(names|blocks|infer))?", 1),
-    (r"drivemoe_jax\.(step|checkpoint|evaluators(\..+)?)", 2),
-    (r"drivemoe_jax\.(build|train|parity|policy|plan|serve)", 3),
+    (r"drivemoe_jax\.(step|checkpoint|logs|tolerance)", 2),
+    (r"drivemoe_jax\.evaluators(\..+)?", 2),
+    (r"drivemoe_jax\.(build|inventory|train|policy|plan|serve)", 3),
+    (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.report(\..+)?", 3),
     (r"drivemoe_jax\.weights\.(read|write)", 3),
     (r"launch(\..+)?", 4),
@@ -35,8 +37,14 @@ SIDEWAYS = {
         "the sampler integrates the velocity that the model gives",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
-    ("drivemoe_jax.parity", "drivemoe_jax.weights.read"):
+    ("drivemoe_jax.train", "drivemoe_jax.weights.read"):
+        "a run may start from official weights",
+    ("drivemoe_jax.inventory", "drivemoe_jax.build"):
+        "what a run would be is told by its own parts",
+    ("drivemoe_jax.golden", "drivemoe_jax.weights.read"):
         "a reference case holds official weights",
+    ("drivemoe_jax.parity", "drivemoe_jax.golden"):
+        "parity runs reference cases",
 }
 # Which modules may import a package at all, as a full match.
 ONLY_IN = {
@@ -45,12 +53,12 @@ ONLY_IN = {
     "optax": r"drivemoe_jax\..+|launch\..+",
     "orbax": r"drivemoe_jax\.checkpoint",
     "ml_collections": r"configs\..+|drivemoe_jax\.(build|train)|launch\..+",
-    "tensorflow": r"data_pipeline\.tf_cpu|drivemoe_jax\.train",
+    "tensorflow": r"data_pipeline\.tf_cpu",
     "highway_env": r"data_pipeline\.miniworld\..+",
     "cv2": r"data_pipeline\.miniworld\..+",
     "matplotlib": r"drivemoe_jax\.report(\..+)?",
     "torch": r"drivemoe_jax\.weights\.(read|write)|launch\.bench\..+",
-    "wandb": r"drivemoe_jax\.train",
+    "wandb": r"drivemoe_jax\.logs",
     "carla": "",
     "leaderboard": "",
 }
