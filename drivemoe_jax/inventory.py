@@ -46,6 +46,16 @@ def parameters(shapes):
   return {component: n for component, n in count.items() if n}
 
 
+def experts(shapes, model):
+  """{"skill" | "shared": parameters} of the action stream's expert stacks."""
+  size = sum(math.prod(x.shape) for path, x in
+             jax.tree_util.tree_leaves_with_path(shapes)
+             if "['moe']['" in jax.tree_util.keystr(path[-2:]))
+  stack = model.skill_experts + model.shared_experts
+  return {"skill": size * model.skill_experts // stack,
+          "shared": size * model.shared_experts // stack}
+
+
 def describe(config):
   """The resolved config, mesh, parameters and optimiser memory as JSON."""
   sizes = build.mesh_sizes(config)
@@ -57,7 +67,7 @@ def describe(config):
   return {
       "config": config.to_dict(), "mesh": sizes, "microbatches": pieces,
       "tokens": model.tokens, "parameters": count,
-      "unique": sum(count.values()),
+      "experts": experts(shapes, model), "unique": sum(count.values()),
       "trainable": optim.num_trainable(shapes, config.optim.freeze_last_value),
       "groups": optim.group_sizes(shapes, config.optim.freeze_last_value),
       "parameter_bytes": 4 * sum(count.values()),
@@ -73,6 +83,7 @@ def text(described):
   rows = d["parameters"] | {"total unique": d["unique"],
                             "trainable": d["trainable"]}
   rows |= {f"- {name} group": n for name, n in d["groups"].items()}
+  rows |= {f"- {name} experts": n for name, n in d["experts"].items() if n}
   lines += [f"{name:20} {n:>15,}" for name, n in rows.items()]
   lines += ["", f"parameters {d['parameter_bytes'] / 2**30:.2f} GiB in float32,"
             f" optimiser {d['optimiser_bytes'] / 2**30:.2f} GiB"]
