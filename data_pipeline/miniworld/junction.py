@@ -28,7 +28,6 @@ class Junction:
     box: half size of the junction along x (W, E) and along y (N, S).
     reach: length of the arms.
     corners: kerb radius per pair of CORNERS.
-    radius: radius of the ego's path when it turns.
     parking: arms have parking strips.
     crosswalks: zebra stripes on the arms.
   """
@@ -37,7 +36,6 @@ class Junction:
   box: tuple
   reach: tuple
   corners: dict
-  radius: float
   parking: bool
   crosswalks: bool
 

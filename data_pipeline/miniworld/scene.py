@@ -110,7 +110,7 @@ def at_junction(kind, rng, town_id, arms, move, others):
   corners = {pair: float(rng.uniform(3.2, min(box) - 4.0))
              for pair in junction.CORNERS}
   corners["W", "S"] = right - towns.LANE / 2
-  spec = junction.Junction(arms, box, (70.0, 60.0), corners, left,
+  spec = junction.Junction(arms, box, (70.0, 60.0), corners,
                            bool(rng.random() < 0.6), bool(rng.random() < 0.7))
   radius = {towns.LEFT: left, towns.RIGHT: right, towns.STRAIGHT: None}
   moves = {m: radius[junction.turn_of(*m)] for m in {move, *others}}

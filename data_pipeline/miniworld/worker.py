@@ -1,4 +1,4 @@
-"""A child process of pool.py: records the routes asked for on standard input."""
+"""A child process of pool.py: records the routes that its input asks for."""
 
 import json
 import sys

@@ -1,0 +1,103 @@
+"""The expert arrives unharmed, and only because it looks."""
+
+import numpy as np
+import pytest
+
+from data_pipeline.miniworld import expert as experts
+from data_pipeline.miniworld import scenarios, town
+from data_pipeline.miniworld import world as worlds
+
+
+class Blind(experts.Expert):
+  """Follows the route and sees nobody."""
+
+  def _perceive(self, state):
+    self._seen = {}
+
+
+def drive(scenario, seed, driver=experts.Expert, **options):
+  """(arrived, touched anything, left the road, list of braking ticks)."""
+  world = worlds.World((64, 36))
+  state = world.reset(scenario, seed)
+  pilot = driver(world, **options)
+  touched, strayed, brakes = False, False, []
+  while not state.finished:
+    control = pilot.control()
+    if control.brake > 0.5:
+      brakes.append(state.tick)
+    state = world.step(control)
+    touched |= bool(state.collisions)
+    strayed |= state.off_road
+  return state.tick < worlds.LIMIT, touched, strayed, brakes
+
+
+def infractions(scenario, seeds):
+  bad = {seed: drive(scenario, seed)[:3] for seed in seeds}
+  return {seed: end for seed, end in bad.items() if end != (True, False, False)}
+
+
+@pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
+def test_it_arrives_without_an_infraction(scenario):
+  assert not infractions(scenario, (0, 1, 2, 9000))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
+def test_it_arrives_without_an_infraction_on_many_seeds(scenario):
+  assert not infractions(scenario, [*range(60), *range(9000, 9020)])
+
+
+@pytest.mark.parametrize("scenario", ["ParkedObstacle",
+                                      "ParkedObstacleTwoWays"])
+def test_whoever_does_not_look_runs_into_the_obstacle(scenario):
+  assert all(drive(scenario, seed, Blind)[1] for seed in (0, 1))
+
+
+def test_whoever_does_not_look_runs_over_people():
+  assert any(drive("DynamicObjectCrossing", seed, Blind)[1]
+             for seed in (0, 1, 2))
+
+
+def first_brake(seed, sees_all):
+  """(tick of the first hard braking, tick at which the walker appears)."""
+  world = worlds.World((64, 36))
+  state = world.reset("DynamicObjectCrossing", seed)
+  pilot, seen = experts.Expert(world, sees_all), None
+  while not state.finished:
+    if seen is None and world.visible()[world.scene.trigger.id] > 0:
+      seen = state.tick
+    if pilot.control().brake > 0.5:
+      return state.tick, seen
+    state = world.step(pilot.control())
+  raise AssertionError("it never braked")
+
+
+def test_it_brakes_for_people_only_once_they_can_be_seen():
+  early = 0
+  for seed in (0, 1, 2, 3):
+    tick, seen = first_brake(seed, sees_all=False)
+    assert seen is not None and tick >= seen
+    early += first_brake(seed, sees_all=True)[0] < tick
+  assert early >= 2  # and an all-seeing one is quicker
+
+
+def test_people_on_the_pavement_are_no_reason_to_brake():
+  assert not drive("DynamicObjectCrossing", 4)[3]  # nobody steps out
+
+
+def test_it_slows_before_a_bend_no_harder_than_comfortable():
+  route = town.Route(np.zeros((400, 2)), np.zeros(400),
+                     np.where(np.arange(400) > 300, 0.125, 0.0),
+                     np.full(400, 4), np.zeros(400, bool))
+  limit = experts.speed_profile(route, cruise=9.0)
+  assert limit[0] == 9.0
+  assert limit[-1] == pytest.approx(np.sqrt(experts.LATERAL * 8.0))
+  slope = np.diff(limit ** 2) / (2 * town.ROUTE_STEP)
+  assert slope.min() >= -experts.EASE - 1e-9
+
+
+def test_following_keeps_its_distance():
+  assert experts.idm(8.0, 8.0, 60.0) > experts.idm(8.0, 8.0, 15.0)
+  assert experts.idm(8.0, 4.0, 15.0) < experts.idm(8.0, 8.0, 15.0)
+  assert experts.idm(5.0, 0.0, 0.0) == -8.0
+  assert experts.idm(0.0, 0.0, experts.STANDSTILL) == pytest.approx(0.0)

@@ -1,0 +1,30 @@
+"""The record command: a small recording, and its exit codes."""
+
+import os
+
+from launch import record
+
+
+def call(*args):
+  return record.main([str(arg) for arg in args])
+
+
+def test_it_records_and_says_what(tmp_path, capsys):
+  out = tmp_path / "data"
+  assert call("--out", out, "--scenarios", "TJunction", "--train-seeds", 1,
+              "--val-seeds", 0, "--seed", 5, "--size", "64x36",
+              "--workers", 1) == 0
+  name, = os.listdir(out / "routes")
+  assert name.startswith("TJunction_") and "_Route5_" in name
+  assert "1 routes" in capsys.readouterr().out
+  assert (out / "val_routes.txt").read_text().strip() == ""
+
+
+def test_user_errors_have_their_exit_codes(tmp_path, capsys):
+  assert call("--out", tmp_path / "x", "--scenarios", "TJunctio") == 2
+  assert "'TJunction'" in capsys.readouterr().err
+  assert call("--out", tmp_path / "x", "--size", "320*180") == 2
+  assert "320x180" in capsys.readouterr().err
+  (tmp_path / "file").write_text("")
+  assert call("--out", tmp_path, "--train-seeds", 1) == 3
+  assert "E-DATA" in capsys.readouterr().err
