@@ -120,7 +120,7 @@ def record(config, workdir, progress=None):
   if not r or "{data}" not in config.data.root:
     return
   from data_pipeline.miniworld import recorder  # a pod needs no simulator
-  first = recorder.VAL_SEEDS.start
+  first = recorder.VAL_SEED
   recorder.record(
       data_folder(config, workdir), seeds=range(r.train_seeds),
       val_seeds=range(first, first + r.val_seeds),
