@@ -65,17 +65,16 @@ def _load(source, tie):
   from data_pipeline import errors
   from drivemoe_jax.weights import read
 
-  folder, _, step = source.rpartition("@")
-  if not step.isdigit():
-    folder, step = source, None
-  if not os.path.isfile(os.path.join(folder, "config.json")):
+  is_run = lambda path: os.path.isfile(os.path.join(path, "config.json"))
+  if not is_run(source) and not is_run(source.rpartition("@")[0]):
     return read.scan(source, tie=tie)
   if tie:
     raise errors.ConfigError(
-        f"--tie {tie}: {folder} is a training folder, whose streams share one "
+        f"--tie {tie}: {source} is a training folder, whose streams share one "
         "copy; leave the flag out")
-  from drivemoe_jax import build  # jax only for a training folder
-  return of_run(build.load_run(folder, step and int(step)))
+  from drivemoe_jax import build, checkpoint  # jax only for a training folder
+
+  return of_run(build.load_run(*checkpoint.split_source(source)))
 
 
 def of_run(run):
@@ -83,15 +82,15 @@ def of_run(run):
   from data_pipeline import spec
   from drivemoe_jax.weights import read
 
-  c = run.config
-  alphas = {}
-  if "skill" in run.params.get("router", {}):
-    alphas["skill"] = spec.alphas(c.loss.skill_counts)
-  if "camera" in run.params.get("router", {}):
-    alphas["camera"] = spec.alphas(c.loss.camera_counts)
-  return read.Weights(run.params, alphas, {
-      "stage": c.stage, "horizon_steps": c.model.horizon,
-      "cond_steps": c.model.history})
+  # A run without labels has no counts: the release's fill the buffers then.
+  counts = {"camera": run.config.loss.camera_counts or spec.CAMERA_COUNTS,
+            "skill": run.config.loss.skill_counts or spec.SKILL_COUNTS}
+  routers = run.params.get("router", {})
+  return read.Weights(
+      run.params,
+      {name: spec.alphas(counts[name]) for name in counts if name in routers},
+      {"stage": run.config.stage, "horizon_steps": run.config.model.horizon,
+       "cond_steps": run.config.model.history})
 
 
 def _explain(weights):

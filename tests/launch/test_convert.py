@@ -1,12 +1,15 @@
 """The convert command: files in and out, its table, its refusals."""
 
+import json
 import types
 
 import ml_collections
 import numpy as np
 import pytest
 
-from data_pipeline import spec
+from configs import tiny
+from data_pipeline import normalize, spec
+from drivemoe_jax import checkpoint
 from drivemoe_jax.weights import read, write
 from launch import convert
 from tests.weights import trees
@@ -94,10 +97,35 @@ def test_an_unknown_stage_is_said_and_written_as_none(
   assert (whole["stage"], whole["horizon_steps"]) == (None, 3)
 
 
+def test_a_training_folder_is_a_source_at_any_step(tmp_path):
+  config = tiny.get_config("stage=2")
+  sizes = {k: v for k, v in trees.ODD.items() if k in config.model}
+  config.model.update(sizes)
+  run = tmp_path / "run"
+  run.mkdir()
+  (run / "config.json").write_text(json.dumps(config.to_dict()))
+  low, high = (dict.fromkeys(normalize.KEYS, x) for x in (0.0, 1.0))
+  normalize.Statistics(3, low, high).save(str(run / "statistics.json"))
+  saved = checkpoint.Checkpoints(str(run))
+  tree = trees.shapes(trees.ODD)
+  params = {step: trees.random_weights(tree, seed=step).params
+            for step in (4, 8)}
+  for step in params:
+    saved.save(step, {"params": params[step]}, {})
+  saved.close()
+  for source, step in ((run, 8), (f"{run}@4", 4)):
+    target = tmp_path / f"{step}.safetensors"
+    assert call("--source", source, "--target", target) == 0
+    found = read.official(str(target), tree)
+    assert_same(found.params, params[step])
+    assert found.meta == {"stage": 2, "horizon_steps": 3, "cond_steps": 2}
+  assert call("--source", f"{run}@5", "--target", tmp_path / "x") == 4
+
+
 def test_a_run_brings_its_stage_and_focal_weights(weights, tmp_path):
   config = ml_collections.ConfigDict(dict(
       stage=1, model=dict(horizon=3, history=2), loss=dict(
-          camera_counts=(4, 2, 1, 4, 4), skill_counts=spec.SKILL_COUNTS)))
+          camera_counts=(4, 2, 1, 4, 4), skill_counts=())))
   run = types.SimpleNamespace(config=config, params=weights.params)
   path = write.official(str(tmp_path / "run"), convert.of_run(run))
   found = read.official(path, weights.params)
@@ -105,3 +133,5 @@ def test_a_run_brings_its_stage_and_focal_weights(weights, tmp_path):
   # Inverse counts 1/4 1/2 1 1/4 1/4 sum to 9/4.
   np.testing.assert_allclose(
       found.alphas["camera"], [1 / 9, 2 / 9, 4 / 9, 1 / 9, 1 / 9], rtol=1e-6)
+  np.testing.assert_allclose(
+      found.alphas["skill"], spec.alphas(spec.SKILL_COUNTS), rtol=1e-6)
