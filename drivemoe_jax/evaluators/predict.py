@@ -15,13 +15,14 @@ INPUTS = ("images", "text", "proprio", "goal")
 KEPT = ("sample_id", "proprio", "goal", "action")
 
 
-def sampler(model, params, *, steps=10, seed=0):
+def sampler(model, params, *, steps=10, clip=1.0, seed=0):
   """Returns batch -> {action [B,H,2] normalised, camera_logits, view, ...}.
 
   Args:
     model: a DriveMoE module.
     params: its parameters.
     steps: Euler steps of the flow.
+    clip: bound on the normalised plan.
     seed: of the noise; a window's noise depends on it and the window's id.
 
   The result lacks `camera_logits` [B,V] and `view` [B] for a model with fixed
@@ -31,7 +32,7 @@ def sampler(model, params, *, steps=10, seed=0):
   def sample(params, inputs, ids):
     noise = window_noise(ids, (model.horizon, model.action_dim), seed)
     action, out = drivemoe.sample(
-        model, params, noise=noise, steps=steps, **inputs)  # [B,H,2]
+        model, params, noise=noise, steps=steps, clip=clip, **inputs)  # [B,H,2]
     result = {"action": action}
     if out["camera_logits"] is not None:
       result["camera_logits"] = out["camera_logits"]     # [B,V]

@@ -107,7 +107,8 @@ def _ratios(part, whole):
   result = {}
   for name, below in whole["subsets"].items():
     above = part["subsets"][name]
-    result[name] = above["ade"] / below["ade"] if below and below["ade"] else None
+    known = below and below["ade"]
+    result[name] = above["ade"] / below["ade"] if known else None
   return result
 
 

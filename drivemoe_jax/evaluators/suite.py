@@ -7,9 +7,8 @@ predictor, a loader and the windows. Axes: M windows, P history, H steps.
 import numpy as np
 
 from data_pipeline import errors
-from drivemoe_jax.evaluators import open_loop
+from drivemoe_jax.evaluators import open_loop, score, subsets, yardsticks
 from drivemoe_jax.evaluators import predict as prediction
-from drivemoe_jax.evaluators import score, subsets, yardsticks
 
 SPEED = 0  # column of the proprioception
 
@@ -34,17 +33,16 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
   Raises:
     DataError: there is no window to evaluate.
   """
-  total = len(windows.frame)
-  if not total or limit == 0:
+  if not len(windows):
     raise errors.DataError(
-        f"no window to evaluate: {total} windows, limit {limit}; name more "
-        "validation routes or raise --limit")
-  ids = subsets.spread(total, limit)
+        "no window to evaluate; name more validation routes")
+  ids = subsets.spread(len(windows), limit)
 
   def counted(what):
     return lambda done: progress(f"{what}: {done} of {len(ids)} windows")
 
   seen = prediction.collect(predict, load(ids), counted("planning"))
+  ids = seen["sample_id"]  # the loader may have left unreadable ones out
   arrays = _facts(windows, ids) | _plans(seen, to_metres)
   arrays["constant_velocity"] = yardsticks.constant_velocity(
       arrays["speed"], arrays["gt"].shape[1])

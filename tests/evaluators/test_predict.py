@@ -9,7 +9,6 @@ from drivemoe_jax.evaluators import predict
 from tests.evaluators import worlds
 from tests.models import tiny
 
-
 SMALL = dict(layers=3, vision_layers=1)
 
 
@@ -18,8 +17,8 @@ def batches(model, size, count=5):
   rng = np.random.default_rng(0)
   side, normal = model.image_size, rng.standard_normal
   whole = {
-      "images": rng.integers(0, 256, (count, 2 + model.num_views, side, side, 3),
-                             np.uint8),
+      "images": rng.integers(
+          0, 256, (count, 2 + model.num_views, side, side, 3), np.uint8),
       "text": np.tile(np.int32([2, 5, 6, 7, 0, 0]), (count, 1)),
       "proprio": normal((count, model.history, model.proprio_dim), np.float32),
       "goal": normal((count, 2), np.float32),

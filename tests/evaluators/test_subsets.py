@@ -38,7 +38,8 @@ def test_spread_covers_both_ends_without_repetition():
   np.testing.assert_array_equal(subsets.spread(5), np.arange(5))
 
 
-@pytest.mark.parametrize("sizes", [(5, 5), (1, 1), (40, 20, 20), (3, 30, 7, 20)])
+@pytest.mark.parametrize("sizes", [
+    (5, 5), (1, 1), (40, 20, 20), (3, 30, 7, 20)])
 def test_every_window_gets_the_images_of_another_route(sizes):
   route = np.repeat(np.arange(len(sizes)), sizes)
   for seed in range(5):

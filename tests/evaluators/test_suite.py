@@ -12,7 +12,7 @@ from tests.evaluators import worlds
 
 
 def run(driver, of=None, **kwargs):
-  of = of or worlds.windows()
+  of = worlds.windows() if of is None else of
   return suite.evaluate(
       driver, worlds.loader(of, kwargs.pop("load_size", 32)), of, of,
       to_metres=lambda action: 10 * action, **kwargs)
@@ -116,4 +116,4 @@ def test_windows_without_labels_still_drive():
 
 def test_no_window_is_an_error():
   with pytest.raises(errors.DataError, match="no window to evaluate"):
-    run(worlds.blind, limit=0)
+    run(worlds.blind, worlds.windows(routes=0))

@@ -1,0 +1,116 @@
+r"""Scores a trained run on unseen windows, beside drivers without eyes.
+
+python -m launch.evaluate --workdir runs/tiny
+python -m launch.evaluate --workdir runs/tiny --limit 200 --json -
+
+Plans by sampling the flow from noise that is fixed per window, judges both
+routers by the labels, does it all again with images of other routes, and
+writes WORKDIR/evaluation.json and WORKDIR/predictions.npz (each replaced as a
+whole). `--report` draws WORKDIR/report.html as well.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from data_pipeline import errors, loader, normalize
+from drivemoe_jax import build, report
+from drivemoe_jax.evaluators import predict, suite, text
+from launch import cli
+
+
+def add_arguments(parser):
+  parser.add_argument("--workdir", required=True, help="run folder")
+  parser.add_argument("--step", type=int,
+                      help="checkpoint step; default: the latest")
+  parser.add_argument("--split", default="val", choices=("val", "train"))
+  parser.add_argument("--batch-size", type=int, default=32)
+  parser.add_argument("--steps", type=int,
+                      help="Euler steps of the flow; default: the run's")
+  parser.add_argument("--limit", type=int, metavar="N",
+                      help="evaluate N windows, evenly spread; default: all")
+  parser.add_argument("--seed", type=int, default=0,
+                      help="of the noise, the image shuffle and the MLP")
+  parser.add_argument("--json", metavar="FILE",
+                      help="write the scores there too; - is standard output")
+  parser.add_argument("--report", action="store_true",
+                      help="write WORKDIR/report.html too")
+
+
+def run(args):
+  for name in ("batch_size", "steps", "limit"):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      raise errors.ConfigError(
+          f"--{name.replace('_', '-')} {value}: must be positive")
+  say = _Progress()
+  trained = build.load_run(args.workdir, args.step)
+  model, config = trained.model, trained.config
+  steps = args.steps or config.flow.steps
+  windows = build.windows(config, args.workdir, args.split)
+  train = build.windows(config, args.workdir, "train")
+
+  def load(ids):
+    return loader.eval_batches(
+        windows, trained.statistics, batch_size=args.batch_size,
+        image_size=model.image_size, prompt_ids=config.prompt_ids,
+        text_len=model.text_len, indices=ids,
+        on_bad_record=config.data.on_bad_record,
+        ram_budget_gb=config.data.ram_budget_gb, workers=config.data.workers)
+
+  scores, arrays = suite.evaluate(
+      predict.sampler(model, trained.params, steps=steps,
+                      clip=config.flow.clip, seed=args.seed),
+      load, windows, train,
+      to_metres=lambda action: normalize.invert(
+          "action", action, trained.statistics),
+      limit=args.limit, seed=args.seed, batch_size=args.batch_size,
+      progress=say)
+  scores = {"step": int(trained.step), "split": args.split,
+            "flow_steps": steps, "seed": args.seed} | scores
+  arrays["data_root"] = np.array(_root(windows.root, args.workdir))
+  _save(args.workdir, scores, arrays)
+  print(text.table(scores), file=sys.stderr if args.json == "-" else sys.stdout)
+  if args.json:
+    cli.write_json(args.json, scores)
+  if args.report:
+    out = os.path.join(args.workdir, "report.html")
+    report.write([args.workdir], out, say)
+    print(f"report: {out}", file=sys.stderr)
+
+
+def _root(root, workdir):
+  """The data folder, relative to the run folder when it lies inside it."""
+  inside = os.path.relpath(root, workdir)
+  return os.path.abspath(root) if inside.startswith(os.pardir) else inside
+
+
+def _save(workdir, scores, arrays):
+  """Writes both result files, each under its name only once it is whole."""
+  predictions = os.path.join(workdir, "predictions.npz")
+  with open(f"{predictions}.part", "wb") as file:
+    np.savez_compressed(file, **arrays)
+  os.replace(f"{predictions}.part", predictions)
+  evaluation = os.path.join(workdir, "evaluation.json")
+  cli.write_json(f"{evaluation}.part", scores)
+  os.replace(f"{evaluation}.part", evaluation)
+
+
+class _Progress:
+  """Prints at most one line a few seconds, on standard error."""
+
+  def __init__(self, every=3.0):
+    self.every, self.last = every, 0.0
+
+  def __call__(self, text):
+    if time.monotonic() - self.last > self.every:
+      self.last = time.monotonic()
+      print(f"evaluate: {text}", file=sys.stderr, flush=True)
+
+
+main = cli.command(__doc__, add_arguments, run)
+
+if __name__ == "__main__":
+  sys.exit(main())

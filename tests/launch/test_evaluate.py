@@ -1,0 +1,85 @@
+"""The command on three synthetic routes and a model with random parameters."""
+
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipeline import normalize, windows
+from drivemoe_jax import build
+from launch import evaluate, report
+from tests.data_pipeline import fixtures
+from tests.models import tiny
+
+CONFIG = dict(prompt_ids=(2, 5), flow=dict(steps=2, clip=1.0),
+              data=dict(on_bad_record="fail", ram_budget_gb=0.1, workers=1))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """(workdir, its windows, a Run) as training would leave them."""
+  workdir = tmp_path_factory.mktemp("run")
+  root = workdir / "data" / "routes"
+  names = [fixtures.NAME.format(i) for i in range(3)]
+  for name in names:
+    fixtures.write_route(root, name, frames=14, annotate=functools.partial(
+        fixtures.frame, turn=0.08))
+    fixtures.write_labels(
+        root / "labels", name, ["NULL", "CAM_FRONT_LEFT"] * 7,
+        ["NORMAL", "OVERTAKING"] * 7)
+  data = windows.collect(str(root), str(root / "labels"), names, horizon=4)
+  model = tiny.model(layers=3, vision_layers=1, num_views=5, history=5,
+                     proprio_dim=10)
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(
+      lambda: model.init(jax.random.key(0), **tiny.inputs(model)))["params"]
+  params = jax.tree.map(
+      lambda p: 0.3 * rng.standard_normal(p.shape, np.float32), shapes)
+  (workdir / "config.json").write_text(json.dumps(CONFIG))
+  (workdir / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+  return workdir, data, build.Run(
+      build.from_json(CONFIG), model, params, {}, normalize.compute(data), 9)
+
+
+@pytest.fixture
+def command(run, monkeypatch):
+  """evaluate.main on the run, with its windows as both splits."""
+  workdir, data, trained = run
+  monkeypatch.setattr(build, "load_run", lambda workdir, step: trained)
+  monkeypatch.setattr(build, "windows", lambda config, workdir, split: data)
+  return lambda *args: evaluate.main(["--workdir", str(workdir), *args])
+
+
+def test_it_scores_writes_and_says_so(run, command, capsys):
+  workdir, data, _ = run
+  assert command("--batch-size", "8") == 0
+  said = capsys.readouterr().out
+  for line in ("evaluate: step 9, 30 val windows of 3 routes",
+               "camera router:", "m vs constant velocity",
+               "m vs ego-state-only MLP", "with shuffled images"):
+    assert line in said
+  scores = json.loads((workdir / "evaluation.json").read_text())
+  assert scores["n"] == 30 and scores["flow_steps"] == 2
+  assert scores["routers"]["camera"]["n"] == 30
+  assert {"open_loop", "yardsticks", "shuffled_images", "definitions"} <= set(
+      scores)
+  assert "avg_l2" not in scores["open_loop"]
+  saved = np.load(workdir / "predictions.npz")
+  assert saved["pred"].shape == (30, 4, 2)
+  assert str(saved["data_root"]) == "data/routes"
+  np.testing.assert_allclose(saved["gt"], data.action, atol=1e-6)
+  assert not list(workdir.glob("*.part"))
+  assert report.main(["--workdir", str(workdir)]) == 0
+
+
+def test_json_on_standard_output_is_nothing_else(command, capsys):
+  assert command("--json", "-", "--limit", "6", "--batch-size", "8") == 0
+  assert json.loads(capsys.readouterr().out)["n"] == 6
+
+
+@pytest.mark.parametrize("flag", ["--batch-size", "--steps", "--limit"])
+def test_counts_must_be_positive(command, capsys, flag):
+  assert command(flag, "0") == 2
+  assert f"E-CONFIG: {flag} 0" in capsys.readouterr().err
