@@ -54,9 +54,10 @@ def test_right_is_right_and_up_is_up():
   u, v = camera.project(cameras.world_to_camera(
       np.array([around(10), around(-10)]), eye, yaw)).T
   assert u[0] > 160 > u[1]
-  np.testing.assert_allclose(v, 90.0, atol=1e-9)  # the horizon is at eye height
+  np.testing.assert_allclose(v, 90.0, atol=1e-9)  # eye height: the horizon
   high = np.array(around(0)) + [0, 0, 1]
-  assert camera.project(cameras.world_to_camera(high, eye, yaw)[None])[0, 1] < 90
+  above = camera.project(cameras.world_to_camera(high, eye, yaw)[None])[0]
+  assert above[1] < 90
 
 
 def test_pictures_do_not_depend_on_where_the_world_is_or_points():

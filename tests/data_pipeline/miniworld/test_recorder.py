@@ -1,4 +1,4 @@
-"""The data folder: complete, readable by our own reader, the same every time."""
+"""The data folder: complete, readable by our reader, always the same."""
 
 import hashlib
 import json
