@@ -140,7 +140,7 @@ def windows(config, workdir, split):
       root, place(d.labels_root) or None, {"train": train, "val": val}[split],
       config.model.history, config.model.horizon,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
-      wrap_theta=d.wrap_theta, nan_heading=d.nan_heading, workers=d.workers)
+      wrap_theta=d.wrap_theta, nan_heading=d.nan_heading)
 
 
 def statistics(config, workdir, train):
