@@ -161,29 +161,23 @@ def map_routes(function, names, *, workers=1):
   """
   if workers == 1:
     for name in names:
-      yield name, _revived(_outcome(function, name))
+      yield name, _outcome(function, name)
     return
   context = multiprocessing.get_context("spawn")
   pool = concurrent.futures.ProcessPoolExecutor(workers, context)
   try:
     futures = [pool.submit(_outcome, function, name) for name in names]
     for name, future in zip(names, futures, strict=True):
-      yield name, _revived(future.result())
+      yield name, future.result()
   finally:
     pool.shutdown(cancel_futures=True)
 
 
 def _outcome(function, name):
-  """Returns (value, None) or (None, (error class, message))."""
   try:
-    return function(name), None
+    return function(name)
   except errors.DataError as error:
-    return None, (type(error), str(error).removeprefix(f"{error.code}: "))
-
-
-def _revived(outcome):
-  value, failure = outcome
-  return value if failure is None else failure[0](failure[1])
+    return error
 
 
 def _check_files(folder):

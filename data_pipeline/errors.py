@@ -12,8 +12,8 @@ class UserError(ValueError):
   code = "E-USER"
   status = 1
 
-  def __init__(self, message):
-    super().__init__(f"{self.code}: {message}")
+  def __str__(self):
+    return f"{self.code}: {self.args[0]}"
 
 
 class ConfigError(UserError):

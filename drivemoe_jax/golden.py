@@ -14,6 +14,7 @@ import numpy as np
 
 from data_pipeline import errors, spec
 from drivemoe_jax import flow, losses
+from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 from drivemoe_jax.weights import read
 
@@ -22,11 +23,7 @@ ALPHAS = {"camera": spec.alphas(spec.CAMERA_COUNTS),
           "skill": spec.alphas(spec.SKILL_COUNTS)}
 
 
-def jit(function):
-  """jax.jit for programs that run once: on a CPU, compiling is all they cost."""
-  cpu = jax.default_backend() == "cpu"
-  options = {"xla_backend_optimization_level": 0} if cpu else None
-  return jax.jit(function, compiler_options=options)
+STEMS = ("outputs", "intermediates", "grads", "train_trace")
 
 
 def case_name(folder):
@@ -56,6 +53,11 @@ class Case:
   def arrays(self, stem):
     with np.load(self.path(f"{stem}.npz")) as file:
       return {key: file[key] for key in file.files}
+
+  def quantities(self):
+    """Names of all that the case stores to compare with."""
+    return [f"{stem}/{key}" for stem in STEMS for key in self.arrays(stem)] + [
+        f"grad_stats/{key}" for key in self.json("grad_stats")["grads"]]
 
   @functools.cached_property
   def inputs(self):
@@ -95,7 +97,7 @@ class Case:
   @functools.cached_property
   def gradients(self):
     """Compiled params -> ((loss, aux), gradients)."""
-    return jit(jax.value_and_grad(self.loss, has_aux=True))
+    return steps.jit_once(jax.value_and_grad(self.loss, has_aux=True))
 
   @functools.cached_property
   def params(self):

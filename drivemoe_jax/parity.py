@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from drivemoe_jax import golden, optim
+from drivemoe_jax import step as steps
 from drivemoe_jax import tolerance as tol
 from drivemoe_jax.models import drivemoe
 from drivemoe_jax.weights import names
@@ -23,11 +24,16 @@ def run(folder):
   """All quantities of one case: list of Quantity."""
   case = golden.Case(folder)
   (total, aux), grads = case.gradients(case.params)
+  got = trained(case, total, aux) | _sampled(case) | {
+      "grad_global_norm": optax.tree.norm(optim.trained_gradients(grads))}
   parts = [
-      _outputs(case, total, aux, grads), _intermediates(case, aux[3]),
+      outputs(case, got), _intermediates(case, aux[3]),
       _gradients(case, grads), _trace(case, "zerofill"),
       _trace(case, "torchskip")]
-  return [q for part in parts for q in part]
+  found = [q for part in parts for q in part]
+  known = {q.name for q in found}
+  return found + [tol.skipped(name, "no counterpart in this model")
+                  for name in case.quantities() if name not in known]
 
 
 def _top_k(weights, case):
@@ -37,32 +43,37 @@ def _top_k(weights, case):
   return index, np.take_along_axis(skill, index, -1)
 
 
-def _outputs(case, total, aux, grads):
-  velocity, out, metrics, seen = aux
-  d, i = case.dims, case.arrays("inputs")
-  got = {"loss_total": total, "loss_action": metrics["loss_action"],
-         "v_psi": velocity, "psi_t": case.inputs["noisy_action"],
-         "inputs_embeds": _raw_tokens(seen, d), "time_cond": seen["time"][0],
-         "grad_global_norm": optax.tree.norm(optim.trained_gradients(grads))}
-  if case.moe:
-    index, weight = _top_k(out["skill_weights"], case)
-    got |= {"loss_camera_weighted": metrics["loss_camera_weighted"],
-            "loss_action_router_weighted": metrics["loss_skill_weighted"],
-            "action_logits": out["skill_logits"][:, 0],
-            "camera_logits": out["camera_logits"],
-            "gumbel_soft_weights": out["view"],
-            "selected_camera_idx": (i["camera_ids"] if d["stage"] == 1 else
-                                    out["camera_logits"].argmax(-1)),
-            "routing_topk_idx": index, "routing_topk_weight": weight}
-  got |= _sampled(case)
+def outputs(case, got):
+  """Compares {key: array} with the stored outputs of the same keys."""
   for key, want in case.arrays("outputs").items():
     name = f"outputs/{key}"
     rule = (tol.relative(1e-5) if key.startswith("loss") else
             tol.gradient if key == "grad_global_norm" else
             tol.equal if want.dtype.kind == "i" else
             tol.elementwise)
-    yield (tol.compare(name, got[key], want, rule) if key in got else
-           tol.skipped(name, "no counterpart in this model"))
+    if key in got:
+      yield tol.compare(name, got[key], want, rule)
+
+
+def trained(case, total, aux):
+  """The training pass: losses, router outputs, velocity by key."""
+  velocity, out, metrics, seen = aux
+  d, i = case.dims, case.arrays("inputs")
+  got = {"loss_total": total, "loss_action": metrics["loss_action"],
+         "v_psi": velocity, "psi_t": case.inputs["noisy_action"],
+         "inputs_embeds": _raw_tokens(seen, d), "time_cond": seen["time"][0]}
+  if not case.moe:
+    return got
+  index, weight = _top_k(out["skill_weights"], case)
+  return got | {
+      "loss_camera_weighted": metrics["loss_camera_weighted"],
+      "loss_action_router_weighted": metrics["loss_skill_weighted"],
+      "action_logits": out["skill_logits"][:, 0],
+      "camera_logits": out["camera_logits"],
+      "gumbel_soft_weights": out["view"],
+      "selected_camera_idx": (i["camera_ids"] if d["stage"] == 1 else
+                              out["camera_logits"].argmax(-1)),
+      "routing_topk_idx": index, "routing_topk_weight": weight}
 
 
 def _sampled(case):
@@ -74,7 +85,7 @@ def _sampled(case):
     kw = {k: case.inputs[k] for k in ("images", "text", "proprio", "goal")}
     cached = drivemoe.cacheable(case.model) if cached is None else cached
     if cached not in plans:
-      plans[cached] = golden.jit(functools.partial(
+      plans[cached] = steps.jit_once(functools.partial(
           drivemoe.sample, case.model, steps=d["num_inference_steps"],
           clip=d["final_action_clip_value"], cached=cached))(
               case.params, **kw, noise=i["infer_noise"])
@@ -91,7 +102,7 @@ def _sampled(case):
     got |= {"infer_camera_logits": out["camera_logits"],
             "infer_selected_camera_idx": out["camera_logits"].argmax(-1)}
   kw = {k: case.inputs[k] for k in ("images", "text", "goal")}
-  _, seen = golden.jit(functools.partial(
+  _, seen = steps.jit_once(functools.partial(
       case.model.apply, method="look", mutable=["intermediates"]))(
           {"params": case.params}, **kw)
   return got | {"infer_inputs_embeds": _raw_tokens(seen["intermediates"], d)}
@@ -205,7 +216,7 @@ def _trace(case, variant):
 
 def _updates(case, tx, count):
   """Values before each update, and the parameters after the last."""
-  @golden.jit
+  @steps.jit_once
   def update(params, state, grads):
     changes, state = tx.update(grads, state, params)
     norm = optax.tree.norm(optim.trained_gradients(grads))

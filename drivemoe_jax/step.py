@@ -39,6 +39,16 @@ class TrainState(flax.struct.PyTreeNode):
   skipped_in_a_row: jax.Array
 
 
+def jit_once(function, **kwargs):
+  """jax.jit for a program that runs a few times.
+
+  On a CPU, compiling is all that it costs, and optimising most of that.
+  """
+  cpu = jax.default_backend() == "cpu"
+  options = {"xla_backend_optimization_level": 0} if cpu else None
+  return jax.jit(function, compiler_options=options, **kwargs)
+
+
 def example_inputs(model):
   """Zeros of one sample in the shapes that `model.init` wants."""
   s = model.image_size
@@ -82,13 +92,8 @@ def state_shardings(model, tx, mesh):
 
 def init_state(model, tx, mesh, seed):
   """Fresh TrainState, made in its shards; equal on every mesh."""
-  # Hundreds of little random loops that run once: on a CPU their compilation
-  # is what takes the time.
-  cpu = jax.default_backend() == "cpu"
-  options = {"xla_backend_optimization_level": 0} if cpu else None
-  make = jax.jit(lambda key: new_state(init_params(model, key), tx),
-                 out_shardings=state_shardings(model, tx, mesh),
-                 compiler_options=options)
+  make = jit_once(lambda key: new_state(init_params(model, key), tx),
+                  out_shardings=state_shardings(model, tx, mesh))
   with sharding.activate(mesh):
     return make(jax.random.key(seed))
 

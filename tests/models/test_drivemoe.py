@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 from tests.models import tiny
 
@@ -27,7 +28,14 @@ def tree(**changes):
 
 @functools.cache
 def forward(model, **static):
-  return jax.jit(lambda p, kw: model.apply({"params": p}, **static, **kw))
+  return steps.jit_once(
+      lambda p, kw: model.apply({"params": p}, **static, **kw))
+
+
+@functools.cache
+def gradients(model):
+  return steps.jit_once(jax.grad(
+      lambda p, kw: (model.apply({"params": p}, **kw)[0] ** 2).sum()))
 
 
 def velocity(model, params, kw, **static):
@@ -139,9 +147,10 @@ def test_skill_label_replaces_the_router():
   np.testing.assert_array_equal(out["skill_weights"][:, 0, :-1],
                                 jax.nn.one_hot(kw["skill"], m.skill_experts))
   # Twisting an expert that no label names changes nothing.
-  unused = jax.tree_util.tree_map_with_path(
-      lambda path, x: x.at[:, 4].add(1.0) if "moe" in str(path[-2]) else x,
-      params)
+  unused = jax.tree.map(lambda x: x, params)
+  for group in ("moe", "last"):
+    bank = unused["expert"]["action"]["layers"][group]
+    bank["moe"] = {k: x.at[:, 4].add(1.0) for k, x in bank["moe"].items()}
   assert (kw["skill"] != 4).all()
   run = lambda p: velocity(m, p, kw, skill_choice="label")
   np.testing.assert_array_equal(run(params), run(unused))
@@ -154,7 +163,7 @@ def test_cached_sampling_equals_recomputing_everything(changes):
   m, params, kw = tree(**changes)
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
   noise = kw["noisy_action"]
-  run = lambda cached: jax.jit(functools.partial(
+  run = lambda cached: steps.jit_once(functools.partial(
       drivemoe.sample, m, steps=3, clip=9.0, cached=cached))(
           params, noise=noise, **keep)
   (fast, out), (slow, _) = run(None), run(())
@@ -166,7 +175,7 @@ def test_cached_sampling_equals_recomputing_everything(changes):
 def test_first_sampling_step_is_the_velocity_of_training():
   m, params, kw = tree()
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
-  _, out = jax.jit(functools.partial(drivemoe.sample, m, steps=2))(
+  _, out = steps.jit_once(functools.partial(drivemoe.sample, m, steps=2))(
       params, noise=kw["noisy_action"], **keep)
   want = velocity(m, params, kw | {"time": jnp.zeros(3)})
   np.testing.assert_allclose(out["velocities"][0], want, atol=1e-5)
@@ -175,8 +184,9 @@ def test_first_sampling_step_is_the_velocity_of_training():
 def test_plans_are_clipped_at_the_end_only():
   m, params, kw = tree()
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
-  plan, out = jax.jit(functools.partial(drivemoe.sample, m, steps=2, clip=0.1))(
-      params, noise=kw["noisy_action"], **keep)
+  plan, out = steps.jit_once(functools.partial(
+      drivemoe.sample, m, steps=2, clip=0.1))(
+          params, noise=kw["noisy_action"], **keep)
   assert jnp.abs(plan).max() <= 0.1 < jnp.abs(out["points"][-1]).max()
 
 
@@ -192,14 +202,10 @@ def test_padding_of_the_prompt_changes_nothing_but_its_ids_do():
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
 def test_remat_changes_no_gradient(remat):
-  m, params, kw = tree()
-  def grads(m):
-    loss = lambda p: (m.apply({"params": p}, camera_choice="straight_through",
-                              **kw)[0] ** 2).sum()
-    return jax.jit(jax.grad(loss))(params)
+  m, params, kw = tree(view=(1,), vision_layers=1, layers=3)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, atol=1e-4 * float(jnp.abs(b).max()) + 1e-6),
-      grads(m.clone(remat=remat)), grads(m))
+      gradients(m.clone(remat=remat))(params, kw), gradients(m)(params, kw))
 
 
 def test_bfloat16_keeps_float32_parameters_and_stays_near():
@@ -216,9 +222,8 @@ def test_bfloat16_keeps_float32_parameters_and_stays_near():
 
 def test_dropout_acts_on_the_camera_router_alone():
   m, params, kw = tree()
-  run = lambda seed, on: m.apply(
-      {"params": params}, camera_choice="label", dropout=on,
-      rngs={"dropout": jax.random.key(seed)}, **kw)
+  run = lambda seed, on: forward(m, camera_choice="label", dropout=on)(
+      params, kw | {"rngs": {"dropout": jax.random.key(seed)}})
   (a, on_a), (b, on_b), (c, off) = run(0, True), run(1, True), run(0, False)
   np.testing.assert_array_equal(a, b)
   np.testing.assert_array_equal(a, c)

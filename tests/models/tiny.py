@@ -2,7 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 
 SIZES = dict(
@@ -35,13 +37,10 @@ def inputs(m, batch=3, seed=0):
       gumbel=jax.random.gumbel(next(key), (batch, m.num_views)))
 
 
-def init(m, seed=1, noise=0.3):
-  """Parameters with every leaf moved off its initial value."""
-  kw = inputs(m)
-  make = jax.jit(lambda key: m.init(key, **kw)["params"])
-  params = make(jax.random.key(seed))
-  leaves, tree = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-  return jax.tree.unflatten(tree, [
-      p + noise * p.shape[-1] ** -0.5 * jax.random.normal(k, p.shape)
-      for p, k in zip(leaves, keys)])
+def init(m, seed=1):
+  """Random parameters of usual size, norms, biases and all."""
+  shapes = steps.param_shapes(m)
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda p: jnp.asarray(
+      rng.normal(0, (p.shape[-2] if len(p.shape) > 1 else 4) ** -0.5, p.shape),
+      jnp.float32), shapes)
