@@ -53,6 +53,24 @@ def test_plans_do_not_depend_on_the_batch_size():
   assert whole["predicted_skill_logits"].shape == (5, 5)
 
 
+def test_routers_of_the_last_step_are_kept_and_tokens_averaged(monkeypatch):
+  logits = np.arange(30.0).reshape(5, 2, 3)              # [B,S,E]
+  cameras = np.eye(5)[[4, 2, 0, 1, 3]]
+
+  def sample(model, params, *, noise, steps, clip, **inputs):
+    assert set(inputs) == set(predict.INPUTS)
+    return noise * 0 + clip + steps, {
+        "camera_logits": 7 * cameras, "view": cameras, "skill_logits": logits}
+
+  monkeypatch.setattr(predict.drivemoe, "sample", sample)
+  model = tiny.model()
+  got = predict.collect(predict.sampler(model, {}, steps=2, clip=0.5),
+                        batches(model, 5))
+  assert (got["predicted_action"] == 2.5).all()
+  assert got["predicted_view"].tolist() == [4, 2, 0, 1, 3]
+  np.testing.assert_allclose(got["predicted_skill_logits"], logits.mean(1))
+
+
 def test_noise_belongs_to_the_window_and_the_seed():
   noise = lambda ids, seed: np.asarray(
       predict.window_noise(np.array(ids), (4, 2), seed))

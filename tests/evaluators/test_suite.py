@@ -1,6 +1,7 @@
 """The whole evaluation on a world where only eyes can tell the turns."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -68,6 +69,27 @@ def test_shuffled_images_cost_a_blind_driver_nothing():
   assert (arrays["view"] == -1).all() and "camera_logits" not in arrays
 
 
+def test_the_growth_of_the_error_is_that_of_the_saved_plans():
+  def shaky(batch):  # 0.1 m to the right, so that no error is 0
+    plan = worlds.sighted(batch)
+    plan["action"] += (0, 0.01)
+    return plan
+
+  scores, arrays = run(shaky)
+  turning = arrays["turns"]
+  errors_of = lambda name, rows: np.linalg.norm(
+      arrays[name][rows] - arrays["gt"][rows], axis=-1)[:, 1:].mean()
+  growth = scores["shuffled_images"]["ade_increase_percent"]
+  for subset, rows in (("all", slice(None)), ("turns", turning)):
+    ratio = errors_of("shuffled", rows) / errors_of("pred", rows)
+    assert ratio > 1.5
+    np.testing.assert_allclose(growth[subset], 100 * (ratio - 1), rtol=1e-5)
+  against = scores["yardsticks"]["ego_mlp"]["model_ratio"]
+  np.testing.assert_allclose(
+      against["turns"],
+      errors_of("pred", turning) / errors_of("ego_mlp", turning), rtol=1e-5)
+
+
 def test_scores_do_not_depend_on_how_windows_are_loaded(sighted):
   scores, _ = run(worlds.sighted, load_size=7)
   assert json.dumps(scores) == json.dumps(sighted[0])
@@ -77,10 +99,17 @@ def test_scores_are_strict_json(sighted):
   json.dumps(sighted[0], allow_nan=False)
 
 
-def test_limit_spreads_over_all_routes():
-  scores, arrays = run(worlds.blind, limit=16)
+def test_limit_takes_the_same_windows_from_all_routes(sighted):
+  scores, arrays = run(worlds.sighted, limit=16)
   assert scores["n"] == 16 and scores["routes"] == 8
-  assert len(set(arrays["sample_id"].tolist())) == 16
+  ids = arrays["sample_id"]
+  near = functools.partial(np.testing.assert_allclose, atol=1e-5)
+  assert len(set(ids.tolist())) == 16
+  for name, array in arrays.items():
+    if name != "shuffled":  # its images come from among the 16
+      same = (near if array.dtype.kind == "f"
+              else np.testing.assert_array_equal)
+      same(array, sighted[1][name][ids])
 
 
 def test_windows_are_named_by_their_hash(sighted):
