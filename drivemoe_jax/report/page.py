@@ -88,8 +88,8 @@ def _scene(workdir, predictions, window, why):
   row = {name: array[window] for name, array in predictions.items()
          if name != "data_root"}
   error = open_loop.ade(row["pred"][None], row["gt"][None])
-  row["title"] = (f"{why}: {row['route']}, frame {row['frame']}, mean error "
-                  f"{error:.2f} m")
+  row["title"] = (f"{why}: {row['route']}, frame {row['frame']}, "
+                  f"{row['speed']:.1f} m/s, mean error {error:.2f} m")
   figure = scenes.draw(source.read_pictures(workdir, predictions, window), row)
   return f"<div class=scene>{_image(figure, row['title'])}</div>"
 

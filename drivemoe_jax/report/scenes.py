@@ -7,10 +7,12 @@ H steps, 2 = (forward, right) metres.
 import numpy as np
 from matplotlib import figure, patches
 
-from drivemoe_jax.evaluators import routing
+from drivemoe_jax.evaluators import open_loop, routing
 from drivemoe_jax.report import projection
 
 PLAN, TRUTH, BLIND = "#f76707", "#1c7ed6", "#868e96"
+PATHS = (("constant_velocity", BLIND, "--", "constant velocity"),
+         ("gt", TRUTH, "o-", "driven"), ("pred", PLAN, "o-", "planned"))
 EXTENT = (-7.0, 15.0, 7.0)  # ground view: metres back, front, to each side
 BELOW = 0.55  # of the picture's height, added below for the nearest ground
 NEAREST = 2.0  # metres ahead from which a path is drawn on the front camera
@@ -32,7 +34,9 @@ def draw(pictures, window):
   road, bird, bars = top.subfigures(1, 3, width_ratios=[6.4, 3.3, 4.0])
   fig.suptitle(window["title"], fontsize=12, x=0.01, ha="left")
   _front(road.subplots(), pictures["Front"], window)
-  _bird(bird.subplots(), pictures, window)
+  above, ahead = bird.subplots(2, 1, height_ratios=[3.6, 1])
+  _bird(above, pictures, window)
+  _ahead(ahead, window)
   _bars(bars, window)
   for axes, name in zip(strip.subplots(1, 6), projection.RIG):
     _thumbnail(axes, pictures[name], name, window)
@@ -81,19 +85,30 @@ def _bird(axes, pictures, window):
   axes.add_patch(patches.Rectangle(
       (-HALF_WIDTH, -HALF_LENGTH), 2 * HALF_WIDTH, 2 * HALF_LENGTH,
       facecolor="none", edgecolor="black"))
-  for name, color, style, label in (
-      ("constant_velocity", BLIND, "--", "constant velocity"),
-      ("gt", TRUTH, "o-", "driven"), ("pred", PLAN, "o-", "planned")):
+  for name, color, style, label in PATHS:
     axes.plot(window[name][:, 1], window[name][:, 0], style, color=color,
               markersize=3, linewidth=1.6, label=label)
   ahead, right = window["goal"]
-  axes.plot(np.clip(right, -side, side), np.clip(ahead, back, front), "*",
-            color="black", markersize=11, label="navigation point",
-            clip_on=False)
+  axes.plot(np.clip(right, 0.5 - side, side - 0.5),
+            np.clip(ahead, back + 0.5, front - 0.5), "*", color="black",
+            markersize=11, label="navigation point")
   axes.set(xlim=(-side, side), ylim=(back, front), aspect="equal",
-           xlabel="right [m]", ylabel="forward [m]")
-  axes.legend(fontsize=7, loc="upper left")
+           ylabel="forward [m]", xticks=range(-6, 7, 3),
+           yticks=range(-5, 16, 5))
+  axes.legend(fontsize=7, loc="lower left")
   axes.set_title("from above", fontsize=9)
+  axes.tick_params(labelsize=7)
+
+
+def _ahead(axes, window):
+  """How far forward over time: shows braking, which a short path hides."""
+  time = np.arange(len(window["gt"])) / open_loop.HZ
+  for name, color, style, _ in PATHS:
+    axes.plot(time, window[name][:, 0], style, color=color, markersize=2)
+  axes.set(xlabel="seconds from now")
+  axes.set_ylabel("forward [m]", fontsize=8)
+  axes.grid(alpha=0.3)
+  axes.spines[["top", "right"]].set_visible(False)
   axes.tick_params(labelsize=7)
 
 

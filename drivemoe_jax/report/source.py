@@ -11,7 +11,7 @@ from drivemoe_jax.report import projection
 
 NEEDED = ("pred", "gt", "constant_velocity", "camera", "skill", "route",
           "frame", "valid", "heading_change", "turns", "begins_to_brake",
-          "goal", "view", "data_root")
+          "goal", "speed", "view", "data_root")
 EVALUATE = "run: python -m launch.evaluate --workdir "
 
 
