@@ -16,7 +16,7 @@ import optax
 from drivemoe_jax import golden, optim
 from drivemoe_jax import step as steps
 from drivemoe_jax import tolerance as tol
-from drivemoe_jax.models import drivemoe
+from drivemoe_jax.models import sampling
 from drivemoe_jax.weights import names
 
 
@@ -83,10 +83,10 @@ def _sampled(case):
   for prefix, cached in (("infer", None), ("infer_naive_nocache", ()),
                          ("infer_naive_frozen_kv", ("vlm", "proprio"))):
     kw = {k: case.inputs[k] for k in ("images", "text", "proprio", "goal")}
-    cached = drivemoe.cacheable(case.model) if cached is None else cached
+    cached = sampling.cacheable(case.model) if cached is None else cached
     if cached not in plans:
       plans[cached] = steps.jit_once(functools.partial(
-          drivemoe.sample, case.model, steps=d["num_inference_steps"],
+          sampling.sample, case.model, steps=d["num_inference_steps"],
           clip=d["final_action_clip_value"], cached=cached))(
               case.params, **kw, noise=i["infer_noise"])
     action, out = plans[cached]

@@ -34,7 +34,7 @@ LAYERS = (
 SIDEWAYS = {
     # (importer's room, imported module): reason
     ("drivemoe_jax.models", "drivemoe_jax.flow"):
-        "the sampler integrates the velocity that the model gives",
+        "sampling integrates the velocity that the model gives",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
     ("drivemoe_jax.train", "drivemoe_jax.weights.read"):

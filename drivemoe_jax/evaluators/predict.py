@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from data_pipeline import errors
-from drivemoe_jax.models import drivemoe
+from drivemoe_jax.models import sampling
 
 INPUTS = ("images", "text", "proprio", "goal")
 KEPT = ("sample_id", "proprio", "goal", "action")
@@ -31,7 +31,7 @@ def sampler(model, params, *, steps=10, clip=1.0, seed=0):
   @jax.jit
   def sample(params, inputs, ids):
     noise = window_noise(ids, (model.horizon, model.action_dim), seed)
-    action, out = drivemoe.sample(
+    action, out = sampling.sample(
         model, params, noise=noise, steps=steps, clip=clip, **inputs)  # [B,H,2]
     result = {"action": action}
     if out["camera_logits"] is not None:

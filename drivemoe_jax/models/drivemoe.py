@@ -16,7 +16,6 @@ P history, H waypoints, D vlm width, A expert width, C condition width.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from drivemoe_jax import flow
 from drivemoe_jax.models import joint, masks, parts, routers, siglip
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
@@ -33,7 +32,7 @@ def time_embedding(time, width):                         # [B] -> [B,width]
 
 
 class DriveMoE(nn.Module):
-  """The model. `__call__` gives the velocity of training, `sample` a plan.
+  """The model. `__call__` gives a velocity, `sampling.sample` a plan.
 
   Attributes beyond sizes:
     moe_layers: last layers with experts; 0 is Drive-pi0.
@@ -278,8 +277,7 @@ class DriveMoE(nn.Module):
     return cache
 
   def _time(self, time):
-    """(condition of adaptive norms or None, time that joins the plan or None).
-    """
+    """Time as the condition of adaptive norms, or as what joins the plan."""
     width = self.time_width if self.adaptive else self.expert_width
     embedded = time_embedding(time.astype(jnp.float32), width)
     self.sow("intermediates", "time", embedded)
@@ -295,12 +293,11 @@ class DriveMoE(nn.Module):
     stop = sum(length[s] for s in keys)
     start = stop - sum(length[s] for s in running)
     mask = masks.allowed(valid, self.history, self.horizon)
-    positions = masks.positions(valid.shape[1], self.history, self.horizon)
-    scale = {"vlm": 1.0, "proprio": self.expert_width ** 0.5,
-             "action": self.expert_width ** 0.5}
-    streams = {s: streams[s] * scale[s] for s in running}
-    return self.joint(streams, mask[:, start:stop, :stop], positions, condition,
-                      **kwargs)
+    positions = masks.positions(*length.values())
+    scale = self.expert_width ** 0.5  # the vlm stream has its own already
+    streams = {s: streams[s] * (1.0 if s == "vlm" else scale) for s in running}
+    return self.joint(streams, mask[:, start:stop, :stop], positions,
+                      condition, **kwargs)
 
 
 def _skill_label(choice, skill):
@@ -322,44 +319,3 @@ def _with_view(images, view):
   index = (view + FRONTS)[:, None, None, None, None]
   chosen = jnp.take_along_axis(images, index, axis=1)
   return jnp.concatenate([images[:, :FRONTS], chosen], axis=1)
-
-
-def cacheable(model):
-  """Streams whose keys and values do not depend on the time of the flow."""
-  return ("vlm",) if model.adaptive else ("vlm", "proprio")
-
-
-def sample(model, params, *, images, text, proprio, goal, noise, steps=10,
-           clip=1.0, skill=None, cached=None):
-  """Integrates a plan from noise.
-
-  Args:
-    params: the model's parameters; the rest as in DriveMoE.__call__.
-    noise: [B,H,2]. steps: Euler steps. clip: bound on the result.
-    skill: [B] labels in place of the skill router, or None.
-    cached: streams computed once for all steps; None takes `cacheable`.
-      Adaptive experts with ("vlm", "proprio") freeze the proprio stream at
-      time 0, as the release's Drive-pi0 does; () recomputes everything.
-
-  Returns:
-    action [B,H,2] normalised, and out: camera_logits, view, skill_logits of
-    the last step, `points` [steps+1,B,H,2] before clipping, `velocities`,
-    `skill_logits_steps` [steps,B,R,E].
-  """
-  apply = lambda *args, **kw: model.apply({"params": params}, *args, **kw)
-  cached = cacheable(model) if cached is None else cached
-  vlm, valid, out = apply(images, text, goal, method="look")
-  cache = (apply(vlm, valid, proprio, cached, method="prefill")
-           if cached else None)
-
-  def velocity(x, t):
-    v, routed, _ = apply(vlm, valid, proprio, x, t, skill=skill, cached=cached,
-                         cache=cache, method="velocity")
-    return v, routed
-
-  points, velocities, routed = flow.integrate(velocity, noise, steps)
-  logits = routed["skill_logits"]
-  out = out | {"points": points, "velocities": velocities,
-               "skill_logits": None if logits is None else logits[-1],
-               "skill_logits_steps": logits}
-  return jnp.clip(points[-1], -clip, clip), out

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drivemoe_jax import step as steps
-from drivemoe_jax.models import drivemoe
+from drivemoe_jax.models import drivemoe, sampling
 from tests.models import tiny
 
 FULL = dict(
@@ -164,7 +164,7 @@ def test_cached_sampling_equals_recomputing_everything(changes):
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
   noise = kw["noisy_action"]
   run = lambda cached: steps.jit_once(functools.partial(
-      drivemoe.sample, m, steps=3, clip=9.0, cached=cached))(
+      sampling.sample, m, steps=3, clip=9.0, cached=cached))(
           params, noise=noise, **keep)
   (fast, out), (slow, _) = run(None), run(())
   np.testing.assert_allclose(fast, slow, atol=1e-5)
@@ -175,7 +175,7 @@ def test_cached_sampling_equals_recomputing_everything(changes):
 def test_first_sampling_step_is_the_velocity_of_training():
   m, params, kw = tree()
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
-  _, out = steps.jit_once(functools.partial(drivemoe.sample, m, steps=2))(
+  _, out = steps.jit_once(functools.partial(sampling.sample, m, steps=2))(
       params, noise=kw["noisy_action"], **keep)
   want = velocity(m, params, kw | {"time": jnp.zeros(3)})
   np.testing.assert_allclose(out["velocities"][0], want, atol=1e-5)
@@ -185,7 +185,7 @@ def test_plans_are_clipped_at_the_end_only():
   m, params, kw = tree()
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
   plan, out = steps.jit_once(functools.partial(
-      drivemoe.sample, m, steps=2, clip=0.1))(
+      sampling.sample, m, steps=2, clip=0.1))(
           params, noise=kw["noisy_action"], **keep)
   assert jnp.abs(plan).max() <= 0.1 < jnp.abs(out["points"][-1]).max()
 
