@@ -1,15 +1,26 @@
 """What every test runs on: eight fake CPU devices, and reference folders.
 
 The variables are set before anything imports jax, which reads them once.
+Compiled programs are shared by all tests of a session: many tests trace the
+same small model again, and compiling it is most of their time.
 """
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8"]).strip()
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # else: a parallel worker
+  cache = tempfile.mkdtemp(prefix="drivemoe_jax_tests_")
+  atexit.register(shutil.rmtree, cache, ignore_errors=True)
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
