@@ -20,8 +20,8 @@ def get_config(arg=None):
   c.model.update(
       vision_width=96, vision_layers=3, vision_heads=4, vision_mlp=288,
       image_size=112, patch_size=28, vlm_width=128, vlm_mlp=384,
-      expert_width=96, expert_mlp=288, layers=4, heads=4, head_dim=32, moe_layers=2,
-      vocab_size=64, text_len=6, dtype="float32", remat="none")
+      expert_width=96, expert_mlp=288, layers=4, heads=4, head_dim=32,
+      moe_layers=2, vocab_size=64, text_len=6, dtype="float32", remat="none")
   c.prompt_ids = (2, 5, 6, 7)
   c.global_batch = c.per_device_batch = 16
   c.total_updates = 200 if second else 1100

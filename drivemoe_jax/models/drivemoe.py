@@ -23,14 +23,6 @@ SKILL_CHOICES = ("router", "label")
 FRONTS = 2  # front and front one frame earlier lead the images
 
 
-def time_embedding(time, width):                         # [B] -> [B,width]
-  """Sines, then cosines, of the unscaled time at geometric frequencies."""
-  half = width // 2
-  exponent = -jnp.log(10000.0) / (half - 1)
-  angle = time[:, None] * jnp.exp(jnp.arange(half) * exponent)
-  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-
-
 class DriveMoE(nn.Module):
   """The model. `__call__` gives a velocity, `sampling.sample` a plan.
 
@@ -279,7 +271,7 @@ class DriveMoE(nn.Module):
   def _time(self, time):
     """Time as the condition of adaptive norms, or as what joins the plan."""
     width = self.time_width if self.adaptive else self.expert_width
-    embedded = time_embedding(time.astype(jnp.float32), width)
+    embedded = parts.time_embedding(time.astype(jnp.float32), width)
     self.sow("intermediates", "time", embedded)
     return (embedded, None) if self.adaptive else (None, embedded)
 

@@ -27,6 +27,14 @@ class Stacks(nn.Module):
                                             expert_count=count))
 
 
+def time_embedding(time, width):                         # [B] -> [B,width]
+  """Sines, then cosines, of the unscaled time at geometric frequencies."""
+  half = width // 2
+  exponent = -jnp.log(10000.0) / (half - 1)
+  angle = time[:, None] * jnp.exp(jnp.arange(half) * exponent)
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
 class ActionEncoder(nn.Module):
   """Noisy waypoints to tokens; without adaptive norms the time joins here."""
 
