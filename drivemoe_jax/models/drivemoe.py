@@ -15,6 +15,7 @@ P history, H waypoints, D vlm width, A expert width, C condition width.
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from drivemoe_jax.models import joint, masks, parts, routers, siglip
 
@@ -189,10 +190,10 @@ class DriveMoE(nn.Module):
       tokens, out = self._look_around(images, goal, camera_choice, camera,
                                       gumbel, dropout)
     else:
-      picked = list(range(FRONTS)) + [FRONTS + v for v in self.view]
-      tokens = self.encode(images[:, jnp.array(picked)])
+      picked = np.array([*range(FRONTS), *(FRONTS + v for v in self.view)])
+      tokens = self.encode(images[:, picked])
       if self.view:
-        name = self._view_name(jnp.eye(self.num_views)[jnp.array(self.view)])
+        name = self._view_name(jnp.eye(self.num_views)[np.array(self.view)])
         tokens = tokens.at[:, FRONTS:].add(name[:, None].astype(tokens.dtype))
     b, i, n, d = tokens.shape
     words = self.llm.embedder(text)                      # [B,text_len,D]
