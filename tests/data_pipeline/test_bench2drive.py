@@ -98,7 +98,8 @@ def test_first_box_must_be_the_ego(tmp_path):
 @pytest.mark.parametrize("content", [
     gzip.compress(json.dumps(fixtures.frame(1)).encode())[:-20],  # cut short
     b"no gzip", b"", gzip.compress(b"{"), gzip.compress(b"[]"),
-    gzip.compress(b"{}")])
+    gzip.compress(b"{}")], ids=["short", "plain", "empty", "cut", "list",
+                                "bare"])
 def test_broken_annotation_names_the_file(tmp_path, content):
   root, name, _, folder = route(tmp_path, frames=3)
   (folder / "anno" / "00001.json.gz").write_bytes(content)
