@@ -11,18 +11,20 @@ import math
 
 import numpy as np
 
-from data_pipeline.miniworld import actors
+from data_pipeline.miniworld import actors, paths
 from data_pipeline.miniworld import town as towns
 from data_pipeline.miniworld import world as worlds
 
 HALF, WIDTH = actors.EGO_EXTENT[0], actors.EGO_EXTENT[1]
-LATERAL = 3.6        # comfortable lateral acceleration [m/s^2]
-PULL, EASE = 2.6, 2.4  # acceleration, comfortable braking [m/s^2]
-EMERGENCY = 4.6      # least braking for a person [m/s^2]
+LATERAL = 5.6        # comfortable lateral acceleration [m/s^2]
+PULL, EASE = 3.0, 3.5  # acceleration, comfortable braking [m/s^2]
+EMERGENCY = 6.0      # least braking for a person [m/s^2]
 HEADWAY, STANDSTILL = 0.9, 3.0  # IDM gap [s], [m]
 CENTRING = 0.6       # aim this share of the lateral error to the other side
 SIGHT = 90.0         # vehicles count within this distance [m]
 MEMORY = 10          # ticks for which a seen actor is remembered
+BESIDE = 0.9         # room beside an obstacle [m]
+LEAST_OFFSET = 2.5   # well beyond the middle of the road [m]
 WAIT_GAP = 7.0       # room to pull out from behind an obstacle [m]
 
 
@@ -114,7 +116,7 @@ class Expert:
   def _steer(self, state):
     """Pure pursuit from the rear axle."""
     axles = actors.Ego.LENGTH
-    s = state.progress + min(max(0.5 * state.speed, 1.8), 5.0)
+    s = state.progress + min(max(0.36 * state.speed, 1.6), 4.0)
     _, aside = self._route.project(state.position, state.progress)
     error = aside - self._offset(state.progress)
     target = self._route.point(s, self._offset(s) - CENTRING * error)
@@ -129,7 +131,7 @@ class Expert:
   def _cruise(self, s, v):
     limit = self._limits[self._route.index(s + 0.25 * v)]
     if v > limit:
-      return max(-1.6 * (v - limit), -3.5)
+      return max(-2.2 * (v - limit), -5.0)
     return PULL * (1 - (v / limit) ** 4)
 
   def _follow(self, s, v, other):
@@ -152,18 +154,25 @@ class Expert:
         return
       obstacle = min(ahead, key=lambda o: o.s)
       gap = obstacle.s - obstacle.half_length - s - HALF
-      out = float(np.clip(2.0 * v, 9.0, 14.0))
-      if gap < out + 4.0 and self._is_free(s, v, out, obstacle, seen):
-        self._bypass = Bypass(s, out, -towns.LANE)
+      out = float(np.clip(2.4 * v, 9.0, 18.0))
+      if gap < out + 2.0 and self._is_free(s, v, obstacle, seen):
+        self._bypass = Bypass(s, out, self._way_around(obstacle))
         self._around = obstacle.actor
     elif not self._bypass.returning:
       passed, _ = self._route.project(self._around.position, s, 40.0)
-      if s > passed + self._around.extent[0] + 2.0:
-        self._bypass.return_at(s, float(np.clip(1.8 * v, 9.0, 13.0)))
+      if s > passed + self._around.extent[0] - 0.5:
+        self._bypass.return_at(s, float(np.clip(2.2 * v, 9.0, 17.0)))
     elif self._bypass.done(s):
       self._bypass = None
 
-  def _is_free(self, s, v, out, obstacle, seen):
+  def _way_around(self, obstacle):
+    """Offset that passes an obstacle: a whole lane, or what it takes."""
+    if self._world.scene.bypass == "same":
+      return -towns.LANE
+    need = obstacle.half_width + WIDTH + BESIDE - obstacle.lateral
+    return -min(max(need, LEAST_OFFSET), towns.LANE)
+
+  def _is_free(self, s, v, obstacle, seen):
     """Is the lane to the left free for long enough?"""
     opposing = self._world.scene.bypass == "opposing"
     end = obstacle.s + obstacle.half_length + 2.0 + 13.0
@@ -267,7 +276,7 @@ def speed_profile(route, cruise):
   """Highest comfortable speed per route sample [N], braking ahead of bends."""
   limit = np.minimum(cruise, np.sqrt(
       LATERAL / np.maximum(np.abs(route.curvature), 1e-6)))
-  step = 2 * EASE * towns.ROUTE_STEP
+  step = 2 * EASE * paths.STEP
   for i in range(len(limit) - 2, -1, -1):
     limit[i] = min(limit[i], np.sqrt(limit[i + 1] ** 2 + step))
   return limit

@@ -29,7 +29,7 @@ class Facts:
   Attributes:
     lane: LaneName under the ego; in a junction it knows the turn.
     speed [m/s], brake 0..1, emergency: of the driver.
-    trigger: (x, y, points) of the trigger in the ego frame, or None.
+    triggers: (kind, x, y, points) of each trigger, in the ego frame.
     light: distance to the light that affects the ego [m], or None.
   """
 
@@ -37,31 +37,30 @@ class Facts:
   speed: float
   brake: float
   emergency: bool
-  trigger: tuple
+  triggers: tuple
   light: float
 
 
 def facts(world, control, emergency, light):
   """Facts of the world's present frame; `light` is an Actor or None."""
-  state, trigger = world.state(), world.scene.trigger
-  seen = None
-  if trigger is not None:
-    delta = trigger.position - state.position
-    cos, sin = np.cos(state.heading), np.sin(state.heading)
-    seen = (float(cos * delta[0] + sin * delta[1]),
-            float(cos * delta[1] - sin * delta[0]),
-            world.visible().get(trigger.id, 0))
+  state, points = world.state(), world.visible()
+  cos, sin = np.cos(state.heading), np.sin(state.heading)
+  triggers = []
+  for actor in world.scene.triggers:
+    dx, dy = actor.position - state.position
+    triggers.append((actor.kind, float(cos * dx + sin * dy),
+                     float(cos * dy - sin * dx), points.get(actor.id, 0)))
   if light is not None:
     light = float(np.hypot(*(light.position - state.position)))
-  return Facts(state.lane, state.speed, control.brake, emergency, seen, light)
+  return Facts(state.lane, state.speed, control.brake, emergency,
+               tuple(triggers), light)
 
 
-def label(frames, bypass, kind):
+def label(frames, bypass):
   """(camera labels, skill labels): one string per frame.
 
   Args:
     frames: list of Facts. bypass: "same", "opposing" or None.
-    kind: kind of the trigger, "vehicle" or "walker", or None.
   """
   cameras = ["NULL"] * len(frames)
   skills = ["NORMAL"] * len(frames)
@@ -72,25 +71,23 @@ def label(frames, bypass, kind):
       skills[i] = "TRAFFIC_LIGHT"
   if bypass:
     _label_bypass(frames, BYPASS[bypass], cameras, skills)
-  if kind == "walker":
-    for i in _braking(frames):
-      skills[i] = "EMERGENCY_BRAKE"
+  for i in _braking(frames):
+    skills[i] = "EMERGENCY_BRAKE"
   return cameras, skills
 
 
-def _is_trigger(frame, kind, reach):
-  """Is the trigger visible, ahead and within the obstacle horizon?"""
-  if frame.trigger is None:
-    return False
-  x, y, points = frame.trigger
+def _has_trigger(frame, kind, reach):
+  """Is a trigger visible, ahead and within the obstacle horizon?"""
   horizon = max(2.5 * frame.speed, 20.0)
-  return (points >= VISIBLE[kind] and 0.0 < x and np.hypot(x, y) < horizon
-          and abs(y) <= reach)
+  return any(
+      own == kind and points >= VISIBLE[kind] and abs(y) <= reach
+      and 0.0 < x and np.hypot(x, y) < horizon
+      for own, x, y, points in frame.triggers)
 
 
 def _label_bypass(frames, views, cameras, skills):
   first = next((i for i, f in enumerate(frames)
-                if _is_trigger(f, "vehicle", 5.25)), None)
+                if _has_trigger(f, "vehicle", 5.25)), None)
   if first is None:
     return
   lanes = [f.lane.lane_id for f in frames]
@@ -120,7 +117,7 @@ def _braking(frames):
   brakes = [f.brake > 0.5 or f.emergency for f in frames]
   on = set()
   for i, frame in enumerate(frames):
-    if (_is_trigger(frame, "walker", 4.5)
+    if (_has_trigger(frame, "walker", 4.5)
         and any(brakes[max(i - 5, 0):i + 11])):
       on.update(range(i, min(i + 6, len(frames))))
   return sorted(on)

@@ -7,7 +7,7 @@ to it than a minimum distance; the next one is the target.
 
 import numpy as np
 
-from data_pipeline.miniworld import town as towns
+from data_pipeline.miniworld import paths
 
 NEAR_DISTANCE, FAR_DISTANCE = 4.0, 7.5  # [m]
 SPACING = 50.0                          # of the sparse plan [m]
@@ -15,7 +15,7 @@ SPACING = 50.0                          # of the sparse plan [m]
 
 def dense(route):
   """Nodes a metre apart: (xy [N,2], command [N])."""
-  step = round(1.0 / towns.ROUTE_STEP)
+  step = round(1.0 / paths.STEP)
   return route.xy[::step], route.command[::step]
 
 

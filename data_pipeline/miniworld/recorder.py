@@ -155,9 +155,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames):
   for camera in world.cameras():
     os.makedirs(os.path.join(part, "camera", camera))
   frames = _drive(world, part, quality, max_frames)
-  trigger = world.scene.trigger
-  kinds = labels.label(frames, world.scene.bypass,
-                       trigger.kind if trigger else None)
+  kinds = labels.label(frames, world.scene.bypass)
   for folder, values in zip(LABELS, kinds):
     _write(os.path.join(out_dir, folder, name + ".json"), json.dumps(
         {str(i): value for i, value in enumerate(values)}, indent=1))

@@ -37,7 +37,7 @@ def check(kind):
 
 def _few(rng):
   """None, one or two cars."""
-  return int(rng.choice([0, 1, 1, 2]))
+  return int(rng.choice([0, 0, 1, 1, 2]))
 
 
 def parked_obstacle(kind, seed, rng):
@@ -45,24 +45,25 @@ def parked_obstacle(kind, seed, rng):
   del seed
   opposing = kind.endswith("TwoWays")
   own = 1 if opposing else 2
-  place = float(rng.uniform(18, 36))
+  place = float(rng.uniform(18, 30))
   scene, kerbs = scenes.street(
       kind, rng, 92 if opposing else 91, own,
-      1 if opposing else int(rng.integers(1, 3)), place + 36.0)
-  for kerb, yaw in zip(kerbs, (np.pi, 0.0)):
-    scene.add(*scenery.parked_row(rng, kerb, towns.PARKING, yaw))
-  position = scene.route.point(place, float(rng.uniform(-0.1, 0.5)))
-  scene.trigger = actors.vehicle(rng, position, float(rng.normal(0, 0.03)),
-                                 hazard=True)
-  scene.add(scene.trigger)
+      1 if opposing else int(rng.integers(1, 3)), place + 25.0)
+  for kerb in kerbs:
+    scene.add(*scenery.parked_row(rng, kerb, towns.PARKING, kerb.side < 0))
+  position = scene.route.point(place, float(rng.uniform(-0.2, 0.8)))
+  obstacle = actors.vehicle(rng, position, float(rng.normal(0, 0.03)),
+                            hazard=True)
+  scene.add(obstacle)
+  scene.triggers.append(obstacle)
   scene.bypass = "opposing" if opposing else "same"
   if opposing:
-    x = float(scene.route.xy[0, 0]) + float(rng.uniform(25, 60))
+    x = float(scene.route.xy[0, 0]) + float(rng.uniform(15, 55))
     for _ in range(_few(rng)):
       scene.add_traffic(rng, ("c", "d", 0), scenes.STREET - x,
-                        float(rng.uniform(4.5, 7)),
-                        float(rng.uniform(5, 7)))
-      x += float(rng.uniform(12, 40))
+                        float(rng.uniform(5, 7.5)),
+                        float(rng.uniform(5.5, 7.5)))
+      x += float(rng.uniform(12, 24))
   else:
     x = float(scene.route.xy[0, 0]) - float(rng.uniform(4, 25))
     for _ in range(_few(rng)):
@@ -74,35 +75,42 @@ def parked_obstacle(kind, seed, rng):
 
 def dynamic_object_crossing(kind, seed, rng):
   """A walker hidden by a parked car steps out; one seed in five stays put."""
-  own = int(rng.integers(1, 3))
-  opposing = int(rng.integers(1, 3))
-  place = float(rng.uniform(16, 36))
-  scene, kerbs = scenes.street(kind, rng, 93, own, opposing, place + 20.0)
-  x = float(scene.route.point(place)[0])
-  side = -1 if own == opposing == 1 and rng.random() < 0.3 else 1
-  along = x + 30.0  # kerb metres: kerbs start 30 m before the street
-  for kerb, yaw, sign in zip(kerbs, (np.pi, 0.0), (-1, 1)):
-    here = [(along - 8.0, along + 1.0)] if sign == side else []
-    scene.add(*scenery.parked_row(rng, kerb, towns.PARKING, yaw, here))
-  kerb = kerbs[0] if side < 0 else kerbs[1]
-  type_id = str(rng.choice(["vehicle.mercedes.sprinter",
-                            "vehicle.mercedes.sprinter",
-                            "vehicle.nissan.patrol", "vehicle.audi.a2"]))
-  length = actors.VEHICLES[type_id][0][0]
-  scene.add(actors.vehicle(
-      rng, kerb.point(along - length - 0.7, -towns.PARKING / 2),
-      np.pi if side < 0 else 0.0, type_id=type_id, state="static"))
-  person = actors.walker(rng, kerb.point(along, -0.8), -side * np.pi / 2)
-  scene.add(person)
+  own, opposing = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+  place = float(rng.uniform(13, 30))
+  scene, kerbs = scenes.street(kind, rng, 93, own, opposing, place + 13.0)
+  # From the left only across a narrow road.
+  left = own == opposing == 1 and rng.random() < 0.3
+  kerb = kerbs[0] if left else kerbs[1]
+  # Kerbs begin before the street: their metres differ from the route's.
+  along = place + float(scene.route.xy[0, 0]) - float(kerb.point(0, 0)[0])
+  for row in kerbs:
+    free = [(along - 8.0, along + 1.0)] if row is kerb else []
+    scene.add(*scenery.parked_row(rng, row, towns.PARKING, row.side < 0,
+                                  free))
+  person = _hidden_walker(scene, rng, kerb, along)
   if seed % 5 != 4:
-    scene.trigger = person
-    width = kerbs[1].start[1] - kerbs[0].start[1]
+    scene.triggers.append(person)
     speed = float(rng.uniform(1.4, 2.2))
     first = abs(scene.route.project(person.position)[1]) - 1.4
     scene.scripts.append(scripts.Crossing(
         person, place, first / speed + float(rng.uniform(0.75, 1.5)), speed,
-        width + 1.0))
+        (own + opposing) * towns.LANE + 2 * towns.PARKING + 1.0))
   return scene
+
+
+def _hidden_walker(scene, rng, kerb, along):
+  """A person at the kerb, out of sight behind a parked car."""
+  type_id = str(rng.choice(["vehicle.mercedes.sprinter",
+                            "vehicle.mercedes.sprinter",
+                            "vehicle.nissan.patrol", "vehicle.audi.a2"]))
+  before = along - actors.VEHICLES[type_id][0][0] - 0.7
+  person = actors.walker(rng, kerb.point(along, -0.8),
+                         kerb.yaw(along) - kerb.side * np.pi / 2)
+  scene.add(person, actors.vehicle(
+      rng, kerb.point(before, -towns.PARKING / 2),
+      kerb.yaw(before) + np.pi * (kerb.side < 0), type_id=type_id,
+      state="static"))
+  return person
 
 
 def _lead_car(scene, rng, path):
@@ -161,7 +169,8 @@ def _oncoming(scene, rng, path, end):
     if along < 0:
       break
   if end == "N":
-    near = np.argmin(np.abs(scene.route.xy[:, 1] + towns.LANE / 2))
+    near = np.argmin(np.abs(scene.route.xy[:, 1] + towns.LANE / 2)
+                     + 100.0 * ~scene.route.junction)
     scene.crossings.append((float(scene.route.s[near]),
                             scene.route.xy[near].copy()))
 

@@ -9,10 +9,12 @@ import dataclasses
 import numpy as np
 from highway_env.road import road as roads
 
-from data_pipeline.miniworld import actors, junction, scenery
+from data_pipeline.miniworld import actors, junction, paths, scenery
 from data_pipeline.miniworld import town as towns
 
 STREET = 150.0  # length of the straight streets [m]
+ARM = 56.0      # length of the arms that the ego drives [m]
+SIDE_ARM = 34.0  # length of the others [m]
 
 
 @dataclasses.dataclass
@@ -26,8 +28,10 @@ class Scene:
     cruise: the speed that its driver likes [m/s].
     actors: everybody but the ego. scripts: objects with update(world, dt).
     look, soil, tint: see render.Look and ground.Ground.
-    trigger: the actor that the scenario is about, or None.
-    bypass: "same" or "opposing": the lane that leads around the trigger.
+    finish: metres of the route after which the episode ends; the plan goes
+      on, so that its next node does not give the road away.
+    triggers: the actors that the scenario is about.
+    bypass: "same" or "opposing": the lane that leads around a trigger.
     crossings: (s on the route, conflict point [2], radius) to yield at.
   """
 
@@ -37,6 +41,7 @@ class Scene:
   town: towns.Town
   road: roads.Road
   route: towns.Route
+  finish: float
   speed: float
   cruise: float
   look: object
@@ -44,7 +49,7 @@ class Scene:
   tint: tuple
   actors: list = dataclasses.field(default_factory=list)
   scripts: list = dataclasses.field(default_factory=list)
-  trigger: object = None
+  triggers: list = dataclasses.field(default_factory=list)
   bypass: str = None
   crossings: list = dataclasses.field(default_factory=list)
 
@@ -65,28 +70,26 @@ class Scene:
     return actor
 
 
-def _scene(kind, rng, town_id, town, route):
+def _scene(kind, rng, town_id, town, route, finish):
   look, weather = scenery.look(rng)
-  cruise = float(rng.uniform(5.5, 8.5))
+  cruise = float(rng.uniform(6.5, 10.0))
   road = roads.Road(town.network, np_random=rng,
                     neighbour_vehicles_connected_lanes=True)
-  return Scene(kind, town_id, weather, town, road, route,
+  return Scene(kind, town_id, weather, town, road, route, finish,
                speed=float(rng.uniform(3.0, 8.0)), cruise=cruise, look=look,
-               soil=tuple(int(c) for c in rng.integers((80, 96, 60),
-                                                       (150, 150, 120))),
-               tint=tuple([float(rng.uniform(-22, 18))] * 3))
+               soil=tuple(int(c) for c in rng.integers((84, 104, 62),
+                                                       (128, 140, 96))),
+               tint=tuple([float(rng.uniform(-14, 10))] * 3))
 
 
 def street(kind, rng, town_id, own, opposing, drive):
   """A straight street, ego on its rightmost lane for `drive` metres."""
   town = towns.street(STREET, own, opposing)
-  start = float(rng.uniform(2, 8))
-  route = towns.route(town, [("a", "b", own - 1)], start, start + drive)
-  scene = _scene(kind, rng, town_id, town, route)
-  left = -opposing * towns.LANE - towns.PARKING
-  right = own * towns.LANE + towns.PARKING
-  kerbs = (scenery.Kerb((-30.0, left), 0.0, -1, STREET + 60),
-           scenery.Kerb((-30.0, right), 0.0, 1, STREET + 60))
+  route = towns.route(town, [("a", "b", own - 1)], float(rng.uniform(2, 8)))
+  scene = _scene(kind, rng, town_id, town, route, drive)
+  middle = paths.trace((-30.0, 0.0), 0.0, [(STREET + 60.0, 0.0)])
+  kerbs = (scenery.Kerb(middle, -opposing * towns.LANE - towns.PARKING, -1),
+           scenery.Kerb(middle, own * towns.LANE + towns.PARKING, 1))
   for kerb in kerbs:
     scene.add(*scenery.houses(rng, kerb, towns.PAVEMENT))
     scene.add(*scenery.trees(rng, kerb, 0.7))
@@ -96,56 +99,59 @@ def street(kind, rng, town_id, own, opposing, drive):
   return scene, kerbs
 
 
-def _radii(rng, box):
-  """Turn radii (right, left) that fit a junction box."""
-  room = min(box)
-  return (float(rng.uniform(6.5, min(9.5, room - 2.0))),
-          float(rng.uniform(8.5, room + 0.8)))
-
-
 def at_junction(kind, rng, town_id, arms, move, others):
   """A junction scene; `others` are movements of other cars."""
-  box = (float(rng.uniform(9.5, 14.0)), float(rng.uniform(9.5, 14.0)))
-  right, left = _radii(rng, box)
-  corners = {pair: float(rng.uniform(3.2, min(box) - 4.0))
+  box = (float(rng.uniform(9.5, 17.0)), float(rng.uniform(9.5, 17.0)))
+  room = min(box)
+  radius = {towns.RIGHT: float(rng.uniform(6.0, min(room - 2.0, 12.0))),
+            towns.LEFT: float(rng.uniform(8.5, min(room + 0.8, 15.0))),
+            towns.STRAIGHT: None}
+  corners = {pair: float(rng.uniform(3.2, room - 4.0))
              for pair in junction.CORNERS}
-  corners["W", "S"] = right - towns.LANE / 2
-  spec = junction.Junction(arms, box, (70.0, 60.0), corners,
-                           bool(rng.random() < 0.6), bool(rng.random() < 0.7))
-  radius = {towns.LEFT: left, towns.RIGHT: right, towns.STRAIGHT: None}
+  corners["W", "S"] = radius[towns.RIGHT] - towns.LANE / 2
+  spec = junction.Junction(
+      {arm: [(10.0, 0.0), *paths.winding(rng, (
+          ARM if arm in move else SIDE_ARM) - 10.0)] for arm in arms},
+      box, corners, bool(rng.random() < 0.6), bool(rng.random() < 0.7))
   moves = {m: radius[junction.turn_of(*m)] for m in {move, *others}}
-  town, paths = junction.build(spec, moves)
-  approach = float(rng.uniform(12, 30))
-  route = towns.route(town, paths[move], 70.0 - approach,
-                      float(rng.uniform(12, 18)))
-  scene = _scene(kind, rng, town_id, town, route)
+  town, lanes = junction.build(spec, moves)
+  approach = float(rng.uniform(12, 42))  # episodes see one arm or the other
+  route = towns.route(town, lanes[move], ARM - approach)
+  scene = _scene(kind, rng, town_id, town, route,
+                 route.length - ARM + 54.0 - approach)
   _line_arms(scene, rng, spec)
-  return scene, spec, paths
+  return scene, spec, lanes
 
 
 def _line_arms(scene, rng, spec):
-  """Houses, parked cars and people along the arms; a wall where none is."""
+  """Houses, parked cars and people along the arms."""
   wide = towns.LANE + (towns.PARKING if spec.parking else 0.0)
-  for arm, out in junction.ARMS.items():
-    out = np.array(out)
-    yaw = float(np.arctan2(out[1], out[0]))
-    right = towns.right_of(out)
-    if arm not in spec.arms:
-      edge = out * (towns.LANE + 0.2) - right * (spec.size("N" if arm in "WE"
-                                                           else "E") + 30)
-      kerb = scenery.Kerb(edge, yaw + np.pi / 2, -1,
-                          2 * abs(np.dot(edge, right)))
-      scene.add(*scenery.houses(rng, kerb, towns.PAVEMENT))
-      continue
-    near = spec.size(arm) + junction.PARKING_FROM
+  middles = [spec.middle(arm) for arm in spec.arms]
+  for middle in middles:
     for side in (-1, 1):
-      kerb = scenery.Kerb(out * near + side * right * wide, yaw, side,
-                          spec.length(arm))
-      scene.add(*scenery.houses(rng, kerb, towns.PAVEMENT + 0.5))
-      scene.add(*scenery.trees(rng, kerb, 0.7))
+      kerb = scenery.Kerb(middle, side * wide, side, junction.PARKING_FROM)
+      lining = [*scenery.houses(rng, kerb, towns.PAVEMENT + 0.5),
+                *scenery.trees(rng, kerb, 0.7)]
+      scene.add(*scenery.clear_of(lining, middles, wide + 0.3))
       if spec.parking:
-        scene.add(*scenery.parked_row(rng, kerb, towns.PARKING,
-                                      yaw + np.pi * (side < 0)))
-      people, scripts = scenery.strollers(rng, kerb, int(rng.integers(0, 3)))
+        row = scenery.parked_row(rng, kerb, towns.PARKING, side < 0)
+        lane = middle.shifted(side * towns.LANE / 2)
+        scene.add(*scenery.clear_of(row, [lane], towns.LANE / 2 + 0.5))
+      people, scripts = scenery.strollers(rng, kerb, int(rng.integers(0, 3)),
+                                          walking=0.0)
       scene.add(*people)
       scene.scripts.extend(scripts)
+  for arm in sorted(junction.ARMS.keys() - spec.arms.keys()):
+    _close_side(scene, rng, spec, arm, middles, wide)
+
+
+def _close_side(scene, rng, spec, arm, middles, wide):
+  """Houses where a T has no arm."""
+  out = np.array(junction.ARMS[arm])
+  across = max(spec.box) + 20.0
+  edge = paths.trace(
+      out * towns.LANE - towns.right_of(out) * across,
+      float(np.arctan2(*towns.right_of(out)[::-1])), [(2 * across, 0.0)])
+  lining = scenery.houses(rng, scenery.Kerb(edge, 0.0, -1),
+                          towns.PAVEMENT + 0.5)
+  scene.add(*scenery.clear_of(lining, middles, wide + 0.3))

@@ -29,22 +29,40 @@ def look(rng):
 
 
 class Kerb:
-  """One side of a straight road: a frame (along, out) from `start`.
+  """One side of a road: a frame (along, out) beside a path.
 
   Attributes:
-    start: world point on the kerb [2]. yaw: direction of `along` [rad].
-    side: +1 when houses are to the right of `along`, -1 to the left.
+    side: +1 when houses are to the right of the path, -1 to the left.
     length: metres.
   """
 
-  def __init__(self, start, yaw, side, length):
-    self.start, self.yaw = np.asarray(start, float), yaw
-    self.side, self.length = side, length
-    self._along = np.array([np.cos(yaw), np.sin(yaw)])
-    self._out = side * np.array([-np.sin(yaw), np.cos(yaw)])
+  def __init__(self, path, offset, side, start=0.0):
+    """Args: path of the road; offset of the kerb to its right [m]; where on
+    the path the kerb begins [m]."""
+    self.side, self.length = side, path.length - start
+    self._path, self._offset, self._start = path, offset, start
 
   def point(self, along, out):
-    return self.start + along * self._along + out * self._out
+    """World point `along` the kerb and `out` of the road, [2]."""
+    return self._path.point(self._start + along,
+                            self._offset + self.side * out)
+
+  def yaw(self, along):
+    return self._path.heading_at(self._start + along)
+
+
+def clear_of(things, roads, distance):
+  """Those of `things` that keep their distance to all roads.
+
+  Args:
+    roads: paths. distance: least distance of any corner [m].
+  """
+  lines = np.concatenate([path.xy[::4] for path in roads])
+  def is_clear(thing):
+    corners = np.concatenate([thing.footprint(), [thing.position]])
+    gap = corners[:, None] - lines
+    return (gap ** 2).sum(-1).min() > distance ** 2
+  return [thing for thing in things if is_clear(thing)]
 
 
 def houses(rng, kerb, pavement):
@@ -63,7 +81,8 @@ def houses(rng, kerb, pavement):
       if rng.random() < 0.4:
         colour = WALLS[rng.integers(len(WALLS))]
       out.append(actors.scenery(shapes.hedge(half, colour), half,
-                                kerb.point(middle, setback), kerb.yaw))
+                                kerb.point(middle, setback),
+                                kerb.yaw(middle)))
     s += length + (float(rng.uniform(0, 5)) if rng.random() < 0.5 else 0.1)
   return out
 
@@ -75,11 +94,13 @@ def _house(rng, kerb, middle, length, setback):
   pieces = max(1, round(length / 6))  # short fronts sort well by distance
   half = (length / pieces / 2, depth / 2, 1.5 * floors)
   extra = float(rng.uniform(0, 2.0))
-  return [actors.scenery(
-      shapes.building(half, colour, window, floors), half,
-      kerb.point(middle + (i - (pieces - 1) / 2) * length / pieces,
-                 setback + extra + depth / 2), kerb.yaw)
-          for i in range(pieces)]
+  row = []
+  for i in range(pieces):
+    along = middle + (i - (pieces - 1) / 2) * length / pieces
+    row.append(actors.scenery(
+        shapes.building(half, colour, window, floors), half,
+        kerb.point(along, setback + extra + depth / 2), kerb.yaw(along)))
+  return row
 
 
 def trees(rng, kerb, out):
@@ -97,11 +118,12 @@ def trees(rng, kerb, out):
   return row
 
 
-def parked_row(rng, kerb, strip, yaw, keep_free=(), density=None):
+def parked_row(rng, kerb, strip, backward, keep_free=(), density=None):
   """Parked cars in the strip before a kerb: decoys that block nobody.
 
   Args:
-    strip: width of the parking strip [m]. yaw: heading of the cars.
+    strip: width of the parking strip [m].
+    backward: the cars head against the kerb's direction.
     keep_free: (from, to) stretches in kerb metres that stay empty.
     density: share of slots taken; None draws one.
   """
@@ -112,21 +134,21 @@ def parked_row(rng, kerb, strip, yaw, keep_free=(), density=None):
     free = any(a - 3.2 < s < b + 3.2 for a, b in keep_free)
     if rng.random() < density and not free:
       inward = -strip / 2 + float(rng.uniform(-0.05, 0.15))
-      row.append(actors.vehicle(rng, kerb.point(s, inward), yaw,
+      row.append(actors.vehicle(rng, kerb.point(s, inward),
+                                kerb.yaw(s) + np.pi * backward,
                                 state="static"))
     s += float(rng.uniform(6.4, 8.5))
   return row
 
 
-def strollers(rng, kerb, count):
-  """(walkers, scripts): people on the pavement, walking or standing."""
+def strollers(rng, kerb, count, walking=0.75):
+  """(walkers, scripts): people on the pavement; a share of them walks."""
   people, walks = [], []
   for _ in range(count):
-    back = rng.random() < 0.5
-    yaw = kerb.yaw + np.pi * back
+    back, along = rng.random() < 0.5, float(rng.uniform(0, kerb.length))
     person = actors.walker(rng, kerb.point(
-        float(rng.uniform(0, kerb.length)), float(rng.uniform(0.8, 2.4))), yaw)
+        along, float(rng.uniform(0.8, 2.4))), kerb.yaw(along) + np.pi * back)
     people.append(person)
-    if rng.random() < 0.75:
+    if rng.random() < walking:
       walks.append(scripts.Stroll(person, float(rng.uniform(0.7, 1.6))))
   return people, walks

@@ -105,8 +105,8 @@ def _wheels(sculptor, length, width):
 
 
 def _lamps(sculptor, length, width, body, hazard):
-  tail = (255, 150, 20) if hazard else (196, 24, 22)
-  size = (0.24, 0.16) if hazard else (0.2, 0.1)
+  tail = (255, 146, 0) if hazard else (196, 24, 22)
+  size = (0.34, 0.26) if hazard else (0.2, 0.1)
   for sign in (-1, 1):
     sculptor.detail("-x", (-0.012, sign * 0.74 * width, 0.72 * body),
                     (length, size[0], size[1]), tail)

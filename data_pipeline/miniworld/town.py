@@ -10,14 +10,15 @@ Axes: P polygon points, N route samples.
 import dataclasses
 
 import numpy as np
-from highway_env.road import lane as lanes
 from highway_env.road import road as roads
+
+from data_pipeline.miniworld import paths
 
 LANE = 3.5        # lane width [m]
 PARKING = 2.4     # parking strip [m]
 PAVEMENT = 3.0    # [m]
-ROUTE_STEP = 0.25  # distance of route samples [m]
 SPEED_LIMIT = 14.0  # upper bound for traffic [m/s]
+MARGIN = 22.0     # of ground beside the outermost lane [m]
 
 LEFT, RIGHT, STRAIGHT, FOLLOW = 1, 2, 3, 4  # CARLA's commands
 
@@ -42,18 +43,17 @@ class Town:
     names: lane index (from, to, number) -> LaneName.
     paint: (colour name, polygon [P,2] in metres) in painting order.
     drivable: polygons [P,2] on which wheels may stand.
-    bounds: x0, y0, x1, y1 of the ground raster in metres.
   """
 
-  bounds: tuple
   network: roads.RoadNetwork = dataclasses.field(
       default_factory=roads.RoadNetwork)
   names: dict = dataclasses.field(default_factory=dict)
   paint: list = dataclasses.field(default_factory=list)
   drivable: list = dataclasses.field(default_factory=list)
 
-  def add_lane(self, start, end, lane, name):
-    self.network.add_lane(start, end, lane)
+  def add_lane(self, start, end, path, name):
+    """Adds a lane along a Path; returns its index."""
+    self.network.add_lane(start, end, paths.PathLane(path, LANE, SPEED_LIMIT))
     number = len(self.network.graph[start][end]) - 1
     self.names[start, end, number] = name
     return start, end, number
@@ -71,31 +71,23 @@ class Town:
       return lane.distance_with_heading(position, heading, weight)
     return min(self.names.items(), key=cost)
 
+  @property
+  def bounds(self):
+    """x0, y0, x1, y1 of the ground [m]."""
+    points = np.concatenate(self.drivable)
+    return (*(points.min(0) - MARGIN), *(points.max(0) + MARGIN))
+
   def road(self, polygon, colour="asphalt"):
-    self.drivable.append(np.asarray(polygon, float))
-    self.paint.append((colour, np.asarray(polygon, float)))
+    self.drivable.append(polygon)
+    self.paint.append((colour, polygon))
 
   def mark(self, polygon, colour="white"):
-    self.paint.append((colour, np.asarray(polygon, float)))
+    self.paint.append((colour, polygon))
 
-
-def rectangle(x0, y0, x1, y1):
-  return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], float)  # [P,2]
-
-
-def dashes(start, end, width=0.15, dash=3.0, gap=4.5):
-  """Polygons of a dashed line from start to end; gap 0 is a solid line."""
-  start, end = np.asarray(start, float), np.asarray(end, float)
-  length = np.linalg.norm(end - start)
-  along = (end - start) / length
-  side = np.array([-along[1], along[0]]) * width / 2
-  polygons, s = [], 0.0
-  while s < length:
-    stop = length if gap == 0 else min(s + dash, length)
-    a, b = start + along * s, start + along * stop
-    polygons.append(np.stack([a - side, b - side, b + side, a + side]))
-    s = stop + gap
-  return polygons
+  def line(self, path, offset, colour="white", **style):
+    """A line along a path; see Path.dashes for the style."""
+    for polygon in path.dashes(offset, **style):
+      self.mark(polygon, colour)
 
 
 def right_of(heading):
@@ -103,136 +95,117 @@ def right_of(heading):
   return np.array([-heading[1], heading[0]])
 
 
-def street(length, own=1, opposing=1, parking=(True, True), margin=40.0):
+def street(length, own=1, opposing=1, beyond=40.0):
   """A straight street along +x; own lanes lie at y > 0.
 
   Args:
     length: metres; lanes run from x = 0 to x = length.
-    own: lanes towards +x. opposing: lanes towards -x (0 for a one-way street).
-    parking: strip on the left and on the right side.
-    margin: ground drawn before and behind [m].
+    own: lanes towards +x. opposing: lanes towards -x.
+    beyond: asphalt before and behind the lanes [m].
 
   Returns:
     Town; own lanes are ("a", "b", i) and opposing ones ("c", "d", i), both
     counted from the middle; lane ids are -(i+1) and i+1 on road 1.
   """
-  x0, x1 = -margin, length + margin
-  left = -opposing * LANE - PARKING * parking[0]
-  right = own * LANE + PARKING * parking[1]
-  town = Town((x0, left - 30.0, x1, right + 30.0))
+  town = Town()
+  middle = paths.trace((0.0, 0.0), 0.0, [(length, 0.0)])
   for i in range(own):
-    y = (i + 0.5) * LANE
-    town.add_lane("a", "b", lanes.StraightLane(
-        (0.0, y), (length, y), LANE, speed_limit=SPEED_LIMIT),
-        LaneName(1, -(i + 1)))
+    town.add_lane("a", "b", middle.shifted((i + 0.5) * LANE),
+                  LaneName(1, -(i + 1)))
   for i in range(opposing):
-    y = -(i + 0.5) * LANE
-    town.add_lane("c", "d", lanes.StraightLane(
-        (length, y), (0.0, y), LANE, speed_limit=SPEED_LIMIT),
-        LaneName(1, i + 1))
-  town.mark(rectangle(x0, left - PAVEMENT, x1, right + PAVEMENT), "pavement")
-  town.mark(rectangle(x0, left - 0.25, x1, right + 0.25), "kerb")
-  town.road(rectangle(x0, left, x1, right))
-  if parking[0]:
-    _parking_strip(town, x0, x1, left, left + PARKING)
-  if parking[1]:
-    _parking_strip(town, x0, x1, right, right - PARKING)
-  _lane_lines(town, x0, x1, own, opposing)
+    town.add_lane("c", "d", middle.reversed().shifted((i + 0.5) * LANE),
+                  LaneName(1, i + 1))
+  whole = paths.trace((-beyond, 0.0), 0.0, [(length + 2 * beyond, 0.0)])
+  left, right = -opposing * LANE, own * LANE
+  for colour, extra in (("pavement", PAVEMENT), ("kerb", 0.25)):
+    extra += PARKING
+    town.mark(whole.ribbon(left - extra, right + extra), colour)
+  town.road(whole.ribbon(left - PARKING, right + PARKING), "parking")
+  town.mark(whole.ribbon(left, right), "asphalt")
+  for edge in (left, right):
+    town.line(whole, edge, width=0.12, dash=1.0, gap=1.0)
+  for i in [*range(1, own), *range(-1, -opposing, -1)]:
+    town.line(whole, i * LANE)
+  if own == 1:  # crossing the middle is allowed: dashed yellow
+    town.line(whole, 0.0, "yellow", width=0.18)
+  else:
+    for offset in (-0.16, 0.16):
+      town.line(whole, offset, "yellow", width=0.14, gap=0)
   return town
-
-
-def _parking_strip(town, x0, x1, kerb, edge):
-  town.mark(rectangle(x0, min(kerb, edge), x1, max(kerb, edge)), "parking")
-  for line in dashes((x0, edge), (x1, edge), 0.12, 1.0, 1.0):
-    town.mark(line)
-
-
-def _lane_lines(town, x0, x1, own, opposing):
-  for i in range(1, own):
-    for line in dashes((x0, i * LANE), (x1, i * LANE)):
-      town.mark(line)
-  for i in range(1, opposing):
-    for line in dashes((x0, -i * LANE), (x1, -i * LANE)):
-      town.mark(line)
-  if opposing and own == 1:  # crossing the middle is allowed: dashed yellow
-    for line in dashes((x0, 0.0), (x1, 0.0), 0.18):
-      town.mark(line, "yellow")
-  elif opposing:
-    for y in (-0.16, 0.16):
-      for line in dashes((x0, y), (x1, y), 0.14, gap=0):
-        town.mark(line, "yellow")
 
 
 @dataclasses.dataclass
 class Route:
-  """The road to drive: samples every ROUTE_STEP metres.
+  """The road to drive.
 
   Attributes:
-    xy [N,2] m, heading [N] rad, curvature [N] 1/m (positive to the right),
-    command [N] int, junction [N] bool, s [N] metres from its start.
+    path: the line to follow, N samples.
+    command [N] int, junction [N] bool: of the lane at each sample.
   """
 
-  xy: np.ndarray
-  heading: np.ndarray
-  curvature: np.ndarray
+  path: paths.Path
   command: np.ndarray
   junction: np.ndarray
 
   def __post_init__(self):
-    self.s = np.arange(len(self.xy)) * ROUTE_STEP  # [N]
+    self.curvature = np.gradient(self.path.heading, self.path.s)   # [N] 1/m
+
+  @property
+  def xy(self):
+    return self.path.xy                                            # [N,2]
+
+  @property
+  def s(self):
+    return self.path.s                                             # [N]
+
+  @property
+  def heading(self):
+    return self.path.heading                                       # [N]
 
   @property
   def length(self):
-    return float(self.s[-1])
-
-  def index(self, s):
-    return int(np.clip(round(s / ROUTE_STEP), 0, len(self.xy) - 1))
+    return self.path.length
 
   def point(self, s, offset=0.0):
     """World point [2] at s metres, `offset` metres to the right."""
-    i = self.index(s)
-    side = np.array([-np.sin(self.heading[i]), np.cos(self.heading[i])])
-    return self.xy[i] + offset * side
+    return self.path.point(s, offset)
+
+  def index(self, s):
+    return int(np.clip(round(s / paths.STEP), 0, len(self.s) - 1))
 
   def project(self, position, near=None, reach=15.0):
-    """(s, lateral offset to the right) of the nearest sample.
+    """(s, offset to the right) of the nearest sample.
 
     Args:
       position: world point [2].
       near: s around which to look, within `reach` metres; None: everywhere.
     """
-    lo, hi = 0, len(self.xy)
-    if near is not None:
-      lo, hi = self.index(near - reach), self.index(near + reach) + 1
-    gap = self.xy[lo:hi] - position
-    i = lo + int(np.argmin((gap ** 2).sum(-1)))
-    delta = position - self.xy[i]
-    cos, sin = np.cos(self.heading[i]), np.sin(self.heading[i])
-    along = delta[0] * cos + delta[1] * sin
-    return float(self.s[i] + along), float(delta[1] * cos - delta[0] * sin)
+    if near is None:
+      return self.path.project(position)
+    return self.path.project(position, self.index(near - reach),
+                             self.index(near + reach) + 1)
 
 
 def route(town, indices, start=0.0, end=None):
-  """Samples the lanes `indices` of a town into a Route.
+  """The lanes `indices` of a town, one after the other, as a Route.
 
   Args:
     start: metres into the first lane. end: metres into the last lane.
   """
-  xy, heading, curvature, command, junction = [], [], [], [], []
-  s = start
+  xy, heading, owner = [], [], []
   for number, index in enumerate(indices):
-    lane, name = town.network.get_lane(index), town.names[index]
-    last = number == len(indices) - 1
-    stop = end if last and end is not None else lane.length
-    bend = getattr(lane, "direction", 0) / lane.radius if hasattr(
-        lane, "radius") else 0.0
-    while s < stop:
-      xy.append(lane.position(s, 0.0))
-      heading.append(lane.heading_at(s))
-      curvature.append(bend)
-      command.append(name.command)
-      junction.append(name.is_junction)
-      s += ROUTE_STEP
-    s -= stop
-  return Route(np.array(xy), np.unwrap(heading), np.array(curvature),
-               np.array(command), np.array(junction))
+    path = town.network.get_lane(index).path
+    last = path.length if end is None or number < len(indices) - 1 else end
+    first = start if number == 0 else 0.0
+    keep = (path.s >= first) & (path.s < last)
+    xy.append(path.xy[keep])
+    heading.append(path.heading[keep])
+    owner += [index] * int(keep.sum())
+  xy, heading = np.concatenate(xy), np.unwrap(np.concatenate(heading))
+  heading -= 2 * np.pi * np.round(heading[0] / (2 * np.pi))
+  line = paths.resampled(xy, heading)
+  gone = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
+  nearest = np.searchsorted(gone, line.s - 1e-6).clip(0, len(owner) - 1)
+  names = [town.names[owner[i]] for i in nearest]
+  return Route(line, np.array([name.command for name in names]),
+               np.array([name.is_junction for name in names]))

@@ -200,7 +200,7 @@ class World:
         lane=self.lane_at(ego.position, ego.heading), progress=self.progress,
         collisions=tuple(self._touched(corners)),
         off_road=not bool(self.is_drivable(corners).all()),
-        finished=(self.progress >= self.scene.route.length - 1.0
+        finished=(self.progress >= self.scene.finish
                   or self._tick >= LIMIT))
 
   def _touched(self, corners):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import scenarios, town
+from data_pipeline.miniworld import paths, scenarios, town
 from data_pipeline.miniworld import world as worlds
 
 
@@ -64,7 +64,7 @@ def first_brake(seed, sees_all):
   state = world.reset("DynamicObjectCrossing", seed)
   pilot, seen = experts.Expert(world, sees_all), None
   while not state.finished:
-    if seen is None and world.visible()[world.scene.trigger.id] > 0:
+    if seen is None and world.visible()[world.scene.triggers[0].id] > 0:
       seen = state.tick
     if pilot.control().brake > 0.5:
       return state.tick, seen
@@ -86,13 +86,13 @@ def test_people_on_the_pavement_are_no_reason_to_brake():
 
 
 def test_it_slows_before_a_bend_no_harder_than_comfortable():
-  route = town.Route(np.zeros((400, 2)), np.zeros(400),
-                     np.where(np.arange(400) > 300, 0.125, 0.0),
-                     np.full(400, 4), np.zeros(400, bool))
+  path = paths.trace((0.0, 0.0), 0.0, [(75.0, 0.0), (25.0, 0.125)])
+  route = town.Route(path, np.full(len(path.s), 4),
+                     np.zeros(len(path.s), bool))
   limit = experts.speed_profile(route, cruise=9.0)
   assert limit[0] == 9.0
-  assert limit[-1] == pytest.approx(np.sqrt(experts.LATERAL * 8.0))
-  slope = np.diff(limit ** 2) / (2 * town.ROUTE_STEP)
+  assert limit[-1] == pytest.approx(np.sqrt(experts.LATERAL * 8.0), rel=1e-3)
+  slope = np.diff(limit ** 2) / (2 * paths.STEP)
   assert slope.min() >= -experts.EASE - 1e-9
 
 

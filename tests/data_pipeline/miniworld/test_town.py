@@ -3,20 +3,23 @@
 import numpy as np
 import pytest
 
-from data_pipeline.miniworld import junction, planner
+from data_pipeline.miniworld import junction, paths, planner
 from data_pipeline.miniworld import town as towns
 
 
-def crossing(arms=("W", "E", "N", "S"), box=(11.0, 13.0), radius=7.5):
+def crossing(arms="WENS", box=(11.0, 13.0), radius=7.5):
   corners = dict.fromkeys(junction.CORNERS, 4.0)
-  spec = junction.Junction(arms, box, (50.0, 40.0), corners, True, True)
+  spec = junction.Junction(
+      {arm: [(20.0, 0.0), (20.0, 0.05), (10.0, 0.0)] for arm in arms}, box,
+      corners, True, True)
   return junction.build(spec, {("W", "S"): radius, ("W", "N"): radius + 3,
                                ("W", "E"): None})
 
 
-def drive(move, start=20.0):
-  town, paths = crossing()
-  return town, towns.route(town, paths[move], start, 30.0)
+def drive(move, start=33.0):
+  """From the straight part of the west arm to that of another arm."""
+  town, lanes = crossing()
+  return town, towns.route(town, lanes[move], start, 18.0)
 
 
 def test_own_and_opposing_lanes_have_opposite_signs():
@@ -39,19 +42,54 @@ def test_turns_go_where_they_say(end, turn, command):
 @pytest.mark.parametrize("end, radius", [("S", 7.5), ("N", 10.5)])
 def test_a_turn_is_one_arc_of_its_radius(end, radius):
   _, route = drive(("W", end))
-  arc = route.curvature != 0
-  assert arc.sum() * towns.ROUTE_STEP == pytest.approx(
-      radius * np.pi / 2, abs=2 * towns.ROUTE_STEP)
-  turned = np.diff(route.heading[arc]) / towns.ROUTE_STEP
-  np.testing.assert_allclose(turned, route.curvature[arc][1:], rtol=1e-6)
-  assert abs(route.curvature).max() == pytest.approx(1 / radius)
+  arc = np.flatnonzero(abs(route.curvature) > 1e-6)
+  assert len(arc) * paths.STEP == pytest.approx(radius * np.pi / 2, abs=1.0)
+  np.testing.assert_allclose(abs(route.curvature[arc[4:-4]]), 1 / radius,
+                             rtol=1e-3)
+  assert np.sign(route.curvature[arc[5]]) == (1 if end == "S" else -1)
+
+
+def test_a_winding_road_keeps_its_length_and_general_direction():
+  rng = np.random.default_rng(0)
+  for _ in range(20):
+    pieces = paths.winding(rng, 60.0, swing=0.7)
+    assert sum(length for length, _ in pieces) == pytest.approx(60.0)
+    path = paths.trace((0.0, 0.0), 0.3, pieces)
+    assert path.length == pytest.approx(60.0, abs=0.01)
+    assert abs(path.heading - 0.3).max() < 0.7 + 0.2
+    assert {np.sign(bend) for _, bend in pieces} == {-1.0, 1.0}
+
+
+def test_a_traced_arc_is_a_circle():
+  # A quarter to the right on radius 8 from the origin, heading +x.
+  path = paths.trace((0.0, 0.0), 0.0, [(4 * np.pi, 1 / 8)])
+  np.testing.assert_allclose(path.xy[-1], (8.0, 8.0), atol=1e-3)
+  np.testing.assert_allclose(np.hypot(path.xy[:, 0], path.xy[:, 1] - 8.0), 8.0,
+                             atol=2e-3)
+  inner = path.shifted(2.0)
+  np.testing.assert_allclose(inner.xy[-1], (6.0, 8.0), atol=1e-3)
+  assert inner.length == pytest.approx(3 * np.pi, abs=0.01)
+  back = path.reversed()
+  np.testing.assert_allclose(back.point(0.0), path.point(path.length))
+  np.testing.assert_allclose(back.point(3.0, 1.0),
+                             path.point(path.length - 3.0, -1.0), atol=1e-9)
+
+
+def test_lanes_measure_along_and_to_the_right():
+  lane = paths.PathLane(paths.trace((0.0, 0.0), 0.0, [(40.0, 0.02)]), 3.5, 14)
+  for s, lateral in ((3.0, 1.0), (20.1, -0.7), (39.0, 0.0)):
+    np.testing.assert_allclose(
+        lane.local_coordinates(lane.position(s, lateral)), (s, lateral),
+        atol=0.02)
+  past, _ = lane.local_coordinates(lane.position(46.0, 0.0))
+  assert past == pytest.approx(46.0) and lane.after_end(lane.position(46, 0))
 
 
 def test_routes_have_no_gaps_and_keep_to_the_right():
   for end in "NSE":
     town, route = drive(("W", end))
     steps = np.linalg.norm(np.diff(route.xy, axis=0), axis=1)
-    np.testing.assert_allclose(steps, towns.ROUTE_STEP, atol=2e-3)
+    np.testing.assert_allclose(steps[:-1], paths.STEP, atol=2e-3)
     assert route.xy[0, 1] == pytest.approx(towns.LANE / 2)
     name = town.lane_at(route.xy[0], route.heading[0])[1]
     assert not name.is_junction and name.lane_id == -1
@@ -67,7 +105,7 @@ def test_projection_undoes_point():
 
 
 def test_sparse_nodes_keep_the_junctions_entry_and_exit():
-  _, route = drive(("W", "S"), start=0.0)
+  _, route = drive(("W", "S"), start=10.0)
   xy, command = planner.sparse(route)
   assert list(command) == [4, 2, 4, 4]
   inside = route.xy[route.junction]
@@ -78,7 +116,7 @@ def test_sparse_nodes_keep_the_junctions_entry_and_exit():
 def test_sparse_nodes_are_fifty_metres_apart():
   town = towns.street(150.0)
   xy, _ = planner.sparse(towns.route(town, [("a", "b", 0)]))
-  np.testing.assert_allclose(xy[:, 0], [0, 50, 100, 149], atol=1.0)
+  np.testing.assert_allclose(xy[:, 0], [0, 50, 100, 150], atol=1.0)
 
 
 def test_the_near_target_stays_four_to_five_metres_ahead():
