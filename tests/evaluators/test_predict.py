@@ -62,7 +62,7 @@ def test_routers_of_the_last_step_are_kept_and_tokens_averaged(monkeypatch):
     return noise * 0 + clip + steps, {
         "camera_logits": 7 * cameras, "view": cameras, "skill_logits": logits}
 
-  monkeypatch.setattr(predict.drivemoe, "sample", sample)
+  monkeypatch.setattr(predict.sampling, "sample", sample)
   model = tiny.model()
   got = predict.collect(predict.sampler(model, {}, steps=2, clip=0.5),
                         batches(model, 5))
