@@ -14,6 +14,6 @@ def get_config(arg=None):
   common.parse(arg)
   common.set_views(c, "front")
   c.model.moe_layers = 0
-  c.loss.skill = 0.0
+  c.loss.skill, c.data.labels_root = 0.0, ""  # there is no router to teach
   c.global_batch, c.optim.cycle_updates = 1024, 10_000_000
   return c

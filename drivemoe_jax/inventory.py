@@ -8,7 +8,7 @@ import re
 
 import jax
 
-from drivemoe_jax import build, optim
+from drivemoe_jax import build, optim, sharding
 from drivemoe_jax import step as steps
 
 # Ordered, first full match wins: the rows of the released model's own count.
@@ -58,7 +58,9 @@ def experts(shapes, model):
 
 def describe(config):
   """The resolved config, mesh, parameters and optimiser memory as JSON."""
-  sizes = build.mesh_sizes(config)
+  # A mesh that is stated in full needs no such machine here.
+  stated = math.prod(config.mesh.values())
+  sizes = build.mesh_sizes(config, max(stated, jax.device_count()))
   pieces = build.microbatches(config, sizes)
   model = build.model(config)
   shapes = steps.param_shapes(model)
@@ -71,6 +73,7 @@ def describe(config):
       "trainable": optim.num_trainable(shapes, config.optim.freeze_last_value),
       "groups": optim.group_sizes(shapes, config.optim.freeze_last_value),
       "parameter_bytes": 4 * sum(count.values()),
+      "placement": sharding.explain(shapes, sizes),
       "optimiser_bytes": optim.optimiser_bytes(tx, shapes)}
 
 
@@ -85,8 +88,8 @@ def text(described):
   rows |= {f"- {name} group": n for name, n in d["groups"].items()}
   rows |= {f"- {name} experts": n for name, n in d["experts"].items() if n}
   lines += [f"{name:20} {n:>15,}" for name, n in rows.items()]
-  lines += ["", f"parameters {d['parameter_bytes'] / 2**30:.2f} GiB in float32,"
-            f" optimiser {d['optimiser_bytes'] / 2**30:.2f} GiB"]
+  lines += ["", d["placement"][-1],
+            f"optimiser: {d['optimiser_bytes'] / 2**30:.3f} GiB in all"]
   return "\n".join(lines)
 
 

@@ -36,6 +36,8 @@ def run(config, workdir, say=print):
   sizes = build.mesh_sizes(config)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
   model = build.model(config)
+  shapes = steps.param_shapes(model)
+  sharding.specs(shapes, sizes)
   _check_same_run(config, workdir)
   _check_init(config)
   os.makedirs(workdir, exist_ok=True)
@@ -44,11 +46,11 @@ def run(config, workdir, say=print):
   train = build.windows(config, workdir, "train")
   stats = build.statistics(config, workdir, train)
   config = build.with_counts(config, train)
-  total = build.updates(config, len(train))
+  total = _updates(config, len(train))
   _write_config(config, workdir)
 
   mesh = sharding.make_mesh(sizes)
-  tx = build.optimizer(config, steps.param_shapes(model))
+  tx = build.optimizer(config, shapes)
   shardings = steps.state_shardings(model, tx, mesh)
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
                                  keep_every=config.keep_every)
@@ -128,20 +130,32 @@ class _Loop:
 
   def _note(self, step, metrics):
     """Checks an update's metrics; logs and prints those that are due."""
-    c, first = self._config, self._spoken is None
+    c = self._config
     values = jax.device_get(metrics)
     _check_finite(values, step, c)
     due = step % c.log_every == 0 or step in (1, self._total)
-    if due or first:
+    now = time.monotonic()
+    speak = (self._spoken is None or now - self._spoken > SPEAK_EVERY_S
+             or step == self._total)
+    if due or speak:
       values |= self._meter.read(c.global_batch)
     if due:
       self._log.write(step, values)
       self._meter.reset()
-    now = time.monotonic()
-    if first or due and (now - self._spoken > SPEAK_EVERY_S
-                         or step == self._total):
+    if speak:
       self._say(_line(step, self._total, values))
       self._spoken = now
+
+
+def _updates(config, windows):
+  """Number of updates, at least one."""
+  total = build.updates(config, windows)
+  if total < 1:
+    raise errors.ConfigError(
+        f"{windows} training windows at global_batch {config.global_batch} for "
+        f"{config.total_epochs} epochs (total_updates {config.total_updates}) "
+        "make no update; lower global_batch or add routes")
+  return total
 
 
 def _line(step, total, values):

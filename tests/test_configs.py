@@ -100,7 +100,7 @@ def test_an_unknown_key_gets_the_nearest_name():
     load("tiny", "--config.global_bach=16")
   with pytest.raises(errors.ConfigError, match="'optim.action_lr'"):
     load("tiny", "--config.optim.actionlr=1e-3")
-  with pytest.raises(errors.ConfigError, match="holds 32 .int."):
+  with pytest.raises(errors.ConfigError, match=r"holds \d+ .int."):
     load("tiny", "--config.global_batch=many")
   c = load("tiny", "--config.optim.action_lr=1e-4", "--config.total_updates=7")
   assert (c.optim.action_lr, c.total_updates) == (1e-4, 7)
@@ -169,10 +169,20 @@ def test_the_dry_run_prints_and_writes_json(capsys):
   d = json.loads(capsys.readouterr().out)
   assert d["mesh"] == {"data": 1, "fsdp": 1, "expert": 1}
   assert d["unique"] == sum(d["parameters"].values())
-  assert d["config"]["global_batch"] == 32
+  assert d["config"]["global_batch"] == load("tiny").global_batch
   assert train.main(["--config", config, "--dry-run"]) == 0
   out = capsys.readouterr().out
   assert f"{d['unique']:,}" in out and "global_batch" in out
+
+
+def test_a_dry_run_may_describe_a_machine_that_is_not_there():
+  d = inventory.describe(load("stage1", "--config.mesh.fsdp=16"))
+  assert d["mesh"] == {"data": 1, "fsdp": 16, "expert": 1}
+  # 13.7 GiB of parameters over 16, and 23 M of them on every chip.
+  assert "13.705 GiB in all, 0.9" in d["placement"][-1]
+  with pytest.raises(errors.MeshError, match="divisible by fsdp.expert = 26"):
+    inventory.describe(load("stage1", "--config.mesh.fsdp=26",
+                            "--config.global_batch=208"))
 
 
 @pytest.mark.parametrize("arguments, told", [
@@ -180,7 +190,8 @@ def test_the_dry_run_prints_and_writes_json(capsys):
       "--config.mesh.fsdp=2"],
      "E-MESH: global_batch 19 is not divisible by data*fsdp*expert = 4. "
      "Nearest legal: 16 or 20."),
-    (["--config.mesh.data=9"], "E-MESH: mesh data*fsdp*expert = 9*1*1"),
+    (["--config.mesh.data=-1", "--config.mesh.fsdp=3"],
+     "E-MESH: mesh data*fsdp*expert = -1*3*1"),
     (["--config.model.top_k=9"], "E-CONFIG: config.model: top_k 9"),
     (["--config.optim.kind=sgd"], "E-CONFIG: config.optim: unknown"),
     (["--json", "-"], "E-CONFIG"), ([], "E-CONFIG: --workdir")])

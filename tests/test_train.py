@@ -215,6 +215,14 @@ def test_uneven_sizes_end_before_any_data_is_opened(tmp_path):
   assert not os.path.exists(tmp_path / "new")
 
 
+def test_too_few_windows_for_one_batch_are_a_mistake(routes, tmp_path):
+  config = load(routes, global_batch=64, per_device_batch=64, total_epochs=1)
+  with config.unlocked():
+    config.total_updates = None
+  with pytest.raises(errors.ConfigError, match="16 training windows.*64"):
+    run(config, tmp_path)
+
+
 def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
   real = build.train_batches
 
