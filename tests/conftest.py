@@ -36,9 +36,3 @@ def shared():
   if not (folder / "golden").is_dir():
     pytest.skip("no reference data beside the repository")
   return folder
-
-
-def pytest_make_parametrize_id(val):
-  """Names bytes by their number: gzip puts the time of day into its bytes, and
-  parallel workers must agree on the names of all tests."""
-  return f"{len(val)} bytes" if isinstance(val, bytes) else None
