@@ -6,7 +6,7 @@ sizes; everything else is metres, seconds and radians in CARLA's axes.
 
 import numpy as np
 
-from data_pipeline.miniworld import actors, cameras
+from data_pipeline.miniworld import actors
 
 EGO_ID = "1"
 LIGHT_REACH = 50.0  # a light ahead on this much of the route affects the ego
@@ -36,22 +36,8 @@ def annotate(world, control, emergency):
       "x_target": x, "y_target": y, "next_command": near,
       "weather": {"fog_density": 1e4 * scene.look.fog,
                   "brightness": scene.look.light},
-      "sensors": _sensors(world),
       "bounding_boxes": [_ego(world, control)] + _others(world),
   }
-
-
-def _sensors(world):
-  width, height = world.size
-  out = {}
-  for name, camera in cameras.rig(world.size).items():
-    out["CAM_" + name.removeprefix("rgb_").upper()] = {
-        "location": list(camera.mount),
-        "rotation": [0.0, 0.0, float(np.degrees(camera.yaw))],
-        "intrinsic": [[camera.focal, 0.0, width / 2],
-                      [0.0, camera.focal, height / 2], [0.0, 0.0, 1.0]],
-        "image_size_x": width, "image_size_y": height}
-  return out
 
 
 def world_to_ego(position, heading):

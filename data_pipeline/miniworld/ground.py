@@ -73,9 +73,9 @@ class Ground:
 def _texture(image, rng):
   """Adds fine grain and large soft patches: [Y,X,3] -> [Y,X,3]."""
   rows, columns = image.shape[:2]
-  grain = rng.integers(0, 15, (rows, columns), dtype=np.uint8)
+  grain = rng.integers(0, 9, (rows, columns), dtype=np.uint8)
   patch = rng.integers(0, 30, (rows // 40 + 2, columns // 40 + 2),
                        dtype=np.uint8)
   patch = cv2.resize(patch, (columns, rows), interpolation=cv2.INTER_LINEAR)
   offset = cv2.merge([cv2.add(grain, patch)] * 3)
-  return cv2.subtract(cv2.add(image, offset), (21, 21, 21, 0))
+  return cv2.subtract(cv2.add(image, offset), (18, 18, 18, 0))

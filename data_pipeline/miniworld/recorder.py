@@ -180,8 +180,8 @@ def _drive(world, folder, quality, max_frames):
 def _save(world, folder, frame, control, emergency, quality):
   for name, image in world.cameras().items():
     path = os.path.join(folder, "camera", name, f"{frame:05d}.jpg")
-    _, data = cv2.imencode(".jpg", image[..., ::-1],
-                           [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [
+        cv2.IMWRITE_JPEG_QUALITY, quality])
     with open(path, "wb") as file:
       file.write(data.tobytes())
   anno = json.dumps(annotations.annotate(world, control, emergency))
