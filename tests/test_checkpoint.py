@@ -93,7 +93,20 @@ def test_old_steps_go_and_milestones_stay(tmp_path):
   assert again.latest() == 7 and again.meta(7)["n"] == 7
 
 
-def saved_run(folder, **changes):
+def test_a_step_that_goes_is_out_of_sight_before_its_files_go(
+    tmp_path, monkeypatch):
+  # As if killed before the trash was emptied.
+  monkeypatch.setattr(checkpoint.Checkpoints, "_empty_trash", lambda self: None)
+  run = checkpoint.Checkpoints(tmp_path, keep_last=1)
+  for number in (1, 2, 3):
+    run.save(number, {"params": make_params(number)}, {})
+  run.close()
+  seen = set(os.listdir(tmp_path / "checkpoints"))
+  assert seen == {"3", checkpoint.TRASH}
+  assert checkpoint.Checkpoints(tmp_path, read_only=True).latest() == 3
+
+
+def saved_run(folder):
   run = checkpoint.Checkpoints(folder)
   run.save(3, {"params": make_params()}, {})
   run.close()
