@@ -40,6 +40,12 @@ class CheckpointError(UserError):
   code, status = "E-CKPT", 4
 
 
+class StorageError(UserError):
+  """A disk that is full or cannot be written."""
+
+  code, status = "E-DISK", 4
+
+
 class ResumeError(CheckpointError):
   """A working directory that belongs to another run."""
 
