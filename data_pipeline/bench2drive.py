@@ -87,8 +87,8 @@ def split(routes, *, val_list=None, val_fraction=None, seed=0):
   Args:
     routes: names.
     val_list: file with one validation route a line, e.g. OFFICIAL_VAL.
-    val_fraction: without a list, the share of the routes to hold out; which
-      ones depends on (seed, names) only.
+    val_fraction: without a list, the share of the routes to hold out, spread
+      over the scenario types; which ones depends on (seed, names) only.
 
   Raises:
     ConfigError: both or neither way is given, or the share is not in (0, 1).
@@ -98,26 +98,45 @@ def split(routes, *, val_list=None, val_fraction=None, seed=0):
     raise errors.ConfigError("give either val_list or val_fraction, not "
                              f"{val_list!r} and {val_fraction!r}")
   if val_list is not None:
-    try:
-      with open(val_list, encoding="utf-8") as file:
-        held_out = set(file.read().split())
-    except OSError as error:
-      raise errors.DataError(
-          f"{val_list}: {error.strerror}; it must list the validation routes, "
-          "one a line") from None
-    if not held_out & set(routes):
-      raise errors.DataError(
-          f"{val_list} lists {len(held_out)} routes, none of them among the "
-          f"{len(routes)} found; give this data set's list or val_fraction")
+    held_out = _listed(val_list, routes)
   else:
     if not 0 < val_fraction < 1:
       raise errors.ConfigError(
           f"val_fraction is {val_fraction}; give a share between 0 and 1")
-    draw = lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest()
     count = max(1, round(val_fraction * len(routes)))
-    held_out = set(sorted(routes, key=draw)[:count])
+    held_out = set(_spread(routes, seed)[:count])
   train = [name for name in routes if name not in held_out]
   return train, [name for name in routes if name in held_out]
+
+
+def _listed(path, routes):
+  """The names in a list file, some of which must be among `routes`."""
+  try:
+    with open(path, encoding="utf-8") as file:
+      listed = set(file.read().split())
+  except OSError as error:
+    raise errors.DataError(
+        f"{path}: {error.strerror}; it must list the validation routes, "
+        "one a line") from None
+  if not listed & set(routes):
+    raise errors.DataError(
+        f"{path} lists {len(listed)} routes, none of them among the "
+        f"{len(routes)} found; give this data set's list or val_fraction")
+  return listed
+
+
+def _spread(routes, seed):
+  """All names in a random order whose every beginning has all types in
+  proportion: route number r of the n of a type stands at (r + draw) / n."""
+  draw = lambda text: int.from_bytes(
+      hashlib.sha256(f"{seed}/{text}".encode()).digest()[:8]) / 2**64
+  types, place = {}, {}
+  for name in sorted(routes, key=draw):
+    types.setdefault(name.split("_")[0], []).append(name)
+  for kind, names in types.items():
+    for rank, name in enumerate(names):
+      place[name] = (rank + draw(f"type {kind}")) / len(names)
+  return sorted(routes, key=place.__getitem__)
 
 
 def read_route(root, name, labels_root=None, *, nan_heading="box"):

@@ -2,7 +2,8 @@
 
 n(v) = 2 (v - p01) / (p99 - p01) - 1, not clipped. The future's percentiles
 depend on the horizon, so statistics carry theirs and refuse another. Axes: M
-samples, P history, H horizon, D numbers of one kind.
+samples, P history, H horizon, R rows of future with now (see windows.py), D
+numbers of one kind.
 """
 
 import dataclasses
@@ -28,12 +29,13 @@ MIN_RANGE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-  """p01 and p99 of every key, for futures of `horizon` rows."""
+  """p01 and p99 of every key, for plans of `horizon` rows."""
 
   horizon: int
   p01: dict
   p99: dict
   widened: tuple = ()          # keys whose range was too small to divide by
+  drop_current_point: bool = False  # plans leave out row 0, the present
 
   def bounds(self, kind):
     """Returns (low, high), each [D] float64, of "proprio", "goal", "action"."""
@@ -47,6 +49,15 @@ class Statistics:
       raise errors.DataError(
           f"{source}: computed for horizon {self.horizon}, this run has "
           f"horizon {horizon}; compute them again for {horizon}")
+
+  def check(self, windows, source="statistics"):
+    """Raises DataError unless these fit the plans of Windows, or of a Pool."""
+    self.check_horizon(windows.horizon, source)
+    if self.drop_current_point != windows.drop_current_point:
+      raise errors.DataError(
+          f"{source}: computed with drop_current_point "
+          f"{self.drop_current_point}, these samples have "
+          f"{windows.drop_current_point}; compute them again")
 
   def save(self, path, *, overwrite=False):
     """Writes JSON atomically; a file of equal content is left as it is.
@@ -65,7 +76,9 @@ class Statistics:
     draft = f"{path}.partial"
     with open(draft, "w", encoding="utf-8") as file:
       json.dump({"horizon": self.horizon, "p01": self.p01, "p99": self.p99,
-                 "widened": list(self.widened)}, file, indent=1)
+                 "widened": list(self.widened),
+                 "drop_current_point": self.drop_current_point}, file,
+                indent=1)
       file.write("\n")
     os.replace(draft, path)
 
@@ -96,29 +109,84 @@ def file_name(horizon):
   return f"statistics_h{horizon}.json"
 
 
-def compute(windows):
-  """Percentiles 1 and 99 of training windows.Windows -> Statistics.
+@dataclasses.dataclass(frozen=True)
+class Pool:
+  """All elements that percentiles are taken of; parts of a data set merge.
 
-  All elements are pooled, overlaps and repeated first frames included, as in
-  the release. A range under MIN_RANGE becomes one unit wide around its middle,
-  so that a constant number maps to 0 instead of to noise or infinity.
+  Percentiles themselves cannot be merged, but their elements are few: 9 MB
+  for a number of Bench2Drive's 225,348 training windows.
   """
-  arrays = {"proprio": windows.proprio, "action": windows.action}
-  p01, p99, widened = {}, {}, []
-  for key in KEYS:
-    kind = "action" if key in COLUMNS["action"] else "proprio"
-    columns = [i for i, name in enumerate(COLUMNS[kind]) if name == key]
-    low, high = np.percentile(
-        arrays[kind][..., columns].astype(np.float64), [1, 99])
-    if high - low < MIN_RANGE:
-      low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5
-      widened.append(key)
-    p01[key], p99[key] = float(low), float(high)
-  return Statistics(windows.horizon, p01, p99, tuple(widened))
+
+  horizon: int
+  drop_current_point: bool
+  values: dict                 # key -> [n] float32, in any order
+
+  @classmethod
+  def of(cls, windows):
+    """The elements of windows.Windows: overlaps and repeated frames count."""
+    arrays = {
+        "proprio": windows.proprio,
+        "action": windows.action[:, int(windows.drop_current_point):]}
+    values = {}
+    for key in KEYS:
+      kind = "action" if key in COLUMNS["action"] else "proprio"
+      columns = [i for i, name in enumerate(COLUMNS[kind]) if name == key]
+      values[key] = arrays[kind][..., columns].ravel()
+    return cls(windows.horizon, windows.drop_current_point, values)
+
+  @classmethod
+  def merge(cls, pools):
+    """One pool of several; the result is the same in any order.
+
+    Raises:
+      DataError: pools of other plans, or none.
+    """
+    pools = list(pools)
+    kinds = sorted({(p.horizon, p.drop_current_point) for p in pools})
+    if len(kinds) != 1:
+      raise errors.DataError(
+          f"statistics of {len(kinds)} kinds of plans (horizon, "
+          f"drop_current_point) cannot be merged: {kinds}; compute them anew")
+    return cls(*kinds[0], {
+        key: np.concatenate([p.values[key] for p in pools]) for key in KEYS})
+
+  def statistics(self):
+    """Percentiles 1 and 99, linear between ranks -> Statistics.
+
+    A range under MIN_RANGE becomes one unit wide around its middle, so that
+    a constant number maps to 0 instead of to noise or infinity.
+
+    Raises:
+      DataError: there is nothing, or something that is not finite.
+    """
+    p01, p99, widened = {}, {}, []
+    for key in KEYS:
+      values = self.values[key].astype(np.float64)
+      bad = np.count_nonzero(~np.isfinite(values))
+      if bad or not len(values):
+        raise errors.DataError(
+            f"{key}: {bad} of {len(values)} values are not finite; repair or "
+            "leave out their routes")
+      low, high = np.percentile(values, [1, 99])
+      if high - low < MIN_RANGE:
+        low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5
+        widened.append(key)
+      p01[key], p99[key] = float(low), float(high)
+    return Statistics(self.horizon, p01, p99, tuple(widened),
+                      self.drop_current_point)
 
 
-def load(path, horizon):
+def compute(windows):
+  """Statistics of training windows.Windows: pooled as in the release."""
+  return Pool.of(windows).statistics()
+
+
+def load(path, horizon, *, any_horizon=False):
   """Reads what Statistics.save wrote.
+
+  Args:
+    any_horizon: take statistics of another horizon for this one's, as the
+      release does.
 
   Raises:
     DataError: no file, a broken one, or statistics of another horizon.
@@ -130,7 +198,9 @@ def load(path, horizon):
         content["horizon"],
         {key: float(content["p01"][key]) for key in KEYS},
         {key: float(content["p99"][key]) for key in KEYS},
-        tuple(content["widened"]))
+        tuple(content["widened"]),
+        # Files from before this was an option lack it.
+        bool(content.get("drop_current_point", False)))
   except OSError as error:
     raise errors.DataError(
         f"{path}: {error.strerror}; compute the statistics first") from None
@@ -138,18 +208,33 @@ def load(path, horizon):
     raise errors.DataError(
         f"{path} does not hold statistics ({type(error).__name__}: {error}); "
         "remove it and compute them again") from None
+  if any_horizon:
+    return dataclasses.replace(statistics, horizon=horizon)
   statistics.check_horizon(horizon, path)
   return statistics
 
 
 def apply(kind, values, statistics):
-  """Raw -> normalised float32; `values` is [...,D] of `kind` (see COLUMNS)."""
+  """Raw -> normalised float32.
+
+  Args:
+    kind: see COLUMNS. values: [...,D]; for "action" [...,R,2], row 0 now.
+
+  Returns:
+    [...,D]; for "action" the plan's H rows.
+  """
   low, high = statistics.bounds(kind)
+  if kind == "action" and statistics.drop_current_point:
+    values = values[..., 1:, :]
   return (2 * (values - low) / (high - low) - 1).astype(np.float32)
 
 
 def invert(kind, values, statistics):
-  """Normalised -> raw units, float32: the inverse of apply."""
+  """Normalised -> raw units, float32: the inverse of apply, now included."""
   low, high = statistics.bounds(kind)
   values = np.asarray(values, np.float64)
-  return ((values + 1) * (high - low) / 2 + low).astype(np.float32)
+  values = ((values + 1) * (high - low) / 2 + low).astype(np.float32)
+  if kind == "action" and statistics.drop_current_point:
+    now = np.zeros_like(values[..., :1, :])
+    values = np.concatenate([now, values], -2)
+  return values

@@ -2,41 +2,90 @@
 
 Nothing is drawn from a stream: every number is a hash of (seed, purpose,
 place), so any step can be computed by any host without the ones before it,
-and no library release changes it. Axis: B samples.
+and no library release changes it. Axes: B samples of a batch, M of the set.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
 
-_ORDER, _UNIFORM = 1, 2
+from data_pipeline import errors
+
+_ORDER, _UNIFORM, _PICK = 1, 2, 3
 
 
-def sample_ids(seed, step, batch_size, num_samples):
+@dataclasses.dataclass(frozen=True, eq=False)  # two of them are never equal
+class Weights:
+  """How often samples are dealt in an epoch of M places.
+
+  Attributes:
+    expected: [M] float64, mean number of times, M in sum.
+  """
+
+  expected: np.ndarray
+
+
+def balanced(labels, strength=1.0):
+  """Weights by inverse class frequency.
+
+  Args:
+    labels: [M] int class of each sample, e.g. its skill.
+    strength: 1 deals all classes equally often, 0 all samples; between, a
+      class of n samples gets a share that grows with n ** (1 - strength).
+
+  Raises:
+    ConfigError: a strength outside 0 to 1, or no labels.
+  """
+  if not 0 <= strength <= 1:
+    raise errors.ConfigError(
+        f"balancing strength {strength}; give a number from 0 (as recorded) "
+        "to 1 (all classes equally often)")
+  if labels is None:
+    raise errors.ConfigError(
+        f"balancing strength {strength} needs skill labels, these samples "
+        "have none; set it to 0 or give the labels")
+  count = np.bincount(labels)[labels].astype(np.float64)       # [M]
+  wanted = count ** -strength
+  return Weights(wanted / wanted.sum() * len(labels))
+
+
+def sample_ids(seed, step, batch_size, num_samples, weights=None):
   """Returns the [B] int64 ids of global batch `step`.
 
   Samples are dealt from one shuffled deck after another, without a gap at the
-  end of an epoch: each id is used once before any is used twice.
+  end of an epoch: each id is used once before any is used twice. With Weights
+  each deck holds a sample of expectation e either floor(e) or ceil(e) times.
   """
   return ids_at(
       seed, step * batch_size + np.arange(batch_size, dtype=np.int64),
-      num_samples)
+      num_samples, weights)
 
 
-def ids_at(seed, places, num_samples):
+def ids_at(seed, places, num_samples, weights=None):
   """Ids at positions of the endless sample sequence: [B] -> [B] int64."""
   epochs, offsets = np.divmod(np.asarray(places, np.int64), num_samples)
   ids = np.empty_like(offsets)
   for epoch in np.unique(epochs):
     here = epochs == epoch
-    ids[here] = _deck(seed, int(epoch), num_samples)[offsets[here]]
+    deck = _deck(seed, int(epoch), num_samples, weights)
+    ids[here] = deck[offsets[here]]
   return ids
 
 
 @functools.lru_cache(maxsize=4)
-def _deck(seed, epoch, num_samples):
+def _deck(seed, epoch, num_samples, weights):
   keys = _hash(seed, _ORDER, epoch, np.arange(num_samples))
-  return np.argsort(keys, kind="stable")
+  shuffle = np.argsort(keys, kind="stable")                    # [M]
+  if weights is None:
+    return shuffle
+  # Systematic sampling: a comb of M teeth, one apart, over the samples laid
+  # end to end. Its start is one of 1024 middles, clear of rounding, so that
+  # equal weights deal the same decks as none.
+  start = (float(_hash(seed, _PICK, epoch)[0] >> np.uint64(54)) + 0.5) / 1024
+  ends = np.cumsum(weights.expected)
+  picks = np.searchsorted(ends, np.arange(num_samples) + start, side="right")
+  return np.minimum(picks, num_samples - 1)[shuffle]
 
 
 def uniform(seed, place, shape):

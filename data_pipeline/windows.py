@@ -1,7 +1,9 @@
 """Cuts routes into samples: a short past, a short future, in the ego frame.
 
 The future starts at the present frame, as in the release: row j is 0.1 j s
-ahead and row 0 is always (0, 0). Axes: M samples, P history, H horizon.
+ahead and row 0 is always (0, 0). A plan has the first H rows, or with
+`drop_current_point` the H rows after row 0. Axes: M samples, P history, H
+horizon, R rows of future (H, or H + 1 with drop_current_point).
 """
 
 import dataclasses
@@ -30,12 +32,13 @@ class Windows:
   proprio: np.ndarray          # [M,P,10] speed, acceleration, angular
   #                              velocity, heading, far node; raw units
   goal: np.ndarray             # [M,2] far node now
-  action: np.ndarray           # [M,H,2] future positions of the ego origin
-  future_heading: np.ndarray   # [M,H] rad, relative to now
-  future_speed: np.ndarray     # [M,H] m/s
+  action: np.ndarray           # [M,R,2] future positions of the ego origin
+  future_heading: np.ndarray   # [M,R] rad, relative to now
+  future_speed: np.ndarray     # [M,R] m/s
   camera: np.ndarray | None    # [M] int32, None without labels
   skill: np.ndarray | None     # [M] int32, None without labels
   skipped: tuple = ()          # ((name, why), ...) of routes left out
+  drop_current_point: bool = False  # plans start after row 0
 
   def __len__(self):
     return len(self.frame)
@@ -46,7 +49,8 @@ class Windows:
 
   @property
   def horizon(self):
-    return self.action.shape[1]
+    """Rows of a plan."""
+    return self.action.shape[1] - self.drop_current_point
 
 
 SAMPLE_ARRAYS = ("frame", "proprio", "goal", "action", "future_heading",
@@ -72,31 +76,34 @@ def to_world(points, position, heading):
   return np.stack([cos * x - sin * y, sin * x + cos * y], -1) + position
 
 
-def make_windows(route, *, history=5, horizon=10, wrap_theta=True, root=""):
-  """Cuts one bench2drive.Route of N frames into N - horizon samples.
+def make_windows(route, *, history=5, horizon=10, wrap_theta=True,
+                 drop_current_point=False, root=""):
+  """Cuts one bench2drive.Route of N frames into N - R samples.
 
   The route's last frame is dropped and no future is padded, as in the
   release; the past is padded with the first frame.
 
   Args:
     route: bench2drive.Route.
-    history, horizon: frames of past (the present included) and future.
+    history, horizon: frames of past (the present included) and of a plan.
     wrap_theta: keep relative headings in (-pi, pi]. The release does not, so
       that crossing north makes a jump of 2 pi; False repeats that.
+    drop_current_point: plans start after row 0, which is kept beside them.
     root: folder the route is in.
 
   Raises:
-    DataError: the route has no more than `horizon` frames.
+    DataError: the route has no more than R frames.
   """
-  count = len(route) - horizon
+  rows = horizon + drop_current_point
+  count = len(route) - rows
   if count < 1:
     raise errors.DataError(
         f"{os.path.join(root, route.name)} has {len(route)} frames, a horizon "
-        f"of {horizon} needs at least {horizon + 1}; lower the horizon, leave "
+        f"of {horizon} needs at least {rows + 1}; lower the horizon, leave "
         "the route out, or set on_bad_record=skip")
   now = np.arange(count)
   past = np.maximum(now[:, None] + np.arange(1 - history, 1), 0)  # [M,P]
-  future = now[:, None] + np.arange(horizon)                      # [M,H]
+  future = now[:, None] + np.arange(rows)                         # [M,R]
   position = route.position[now][:, None]                         # [M,1,2]
   heading = route.heading[now][:, None]                           # [M,1]
   turn = wrap if wrap_theta else (lambda angle: angle)
@@ -120,18 +127,19 @@ def make_windows(route, *, history=5, horizon=10, wrap_theta=True, root=""):
       future_heading=wrap(route.heading[future] - heading).astype(np.float32),
       future_speed=route.speed[future].astype(np.float32),
       camera=label(route.camera),
-      skill=label(route.skill))
+      skill=label(route.skill),
+      drop_current_point=drop_current_point)
 
 
 def collect(root, labels_root, routes, history=5, horizon=10, *,
             on_bad_record="fail", skip_cap=0.05, wrap_theta=True,
-            nan_heading="box", workers=None):
+            drop_current_point=False, nan_heading="box", workers=None):
   """Reads routes and joins their windows.
 
   Args:
     root, labels_root: see bench2drive.read_route.
     routes: names, e.g. one side of bench2drive.split.
-    history, horizon, wrap_theta: see make_windows.
+    history, horizon, wrap_theta, drop_current_point: see make_windows.
     on_bad_record: "fail" stops at the first bad route; "skip" leaves bad
       routes out, with a warning each, until more than a share `skip_cap` of
       them (rounded up) is bad. Misaligned labels always stop.
@@ -146,7 +154,8 @@ def collect(root, labels_root, routes, history=5, horizon=10, *,
   if workers is None:
     workers = os.cpu_count() if len(routes) >= PARALLEL_FROM else 1
   read = functools.partial(_windows_of, root, labels_root, dict(
-      history=history, horizon=horizon, wrap_theta=wrap_theta), nan_heading)
+      history=history, horizon=horizon, wrap_theta=wrap_theta,
+      drop_current_point=drop_current_point), nan_heading)
   parts, skipped = [], []
   allowed = math.ceil(skip_cap * len(routes))
   for name, result in bench2drive.map_routes(read, routes, workers=workers):
@@ -192,6 +201,7 @@ def _join(parts, skipped):
       root=parts[0].root,
       routes=tuple(part.routes[0] for part in parts),
       skipped=tuple(skipped),
+      drop_current_point=parts[0].drop_current_point,
       route_index=np.repeat(np.arange(len(parts), dtype=np.int32),
                             [len(part) for part in parts]),
       **arrays)

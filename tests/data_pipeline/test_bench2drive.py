@@ -194,6 +194,27 @@ def test_split_by_share_depends_on_names_and_seed_only():
   assert set(bench2drive.split(names, val_fraction=0.25, seed=4)[1]) != set(val)
 
 
+def test_a_release_of_1100_routes_is_split_by_type():
+  # Release 0.0.4: 44 types of 25 routes.
+  names = [f"Type{k}_Town12_Route{25 * k + r}_Weather{r}"
+           for k in range(44) for r in range(25)]
+  train, val = bench2drive.split(names, val_fraction=0.05, seed=1)
+  kinds = [bench2drive.parse_name(name)[0] for name in val]
+  assert len(val) == 55 and len(train) == 1045
+  assert len(set(kinds)) == 44 and max(map(kinds.count, kinds)) == 2
+  # Not always the same route of a type.
+  other = bench2drive.split(names, val_fraction=0.05, seed=2)[1]
+  assert len(set(val) & set(other)) < 15
+
+
+def test_a_share_follows_uneven_types():
+  names = [f"{kind}_Town01_Route{i}_Weather0"
+           for kind, n in (("A", 40), ("B", 20), ("C", 4)) for i in range(n)]
+  _, val = bench2drive.split(names, val_fraction=0.25)
+  kinds = [name[0] for name in val]
+  assert [kinds.count(kind) for kind in "ABC"] == [10, 5, 1]
+
+
 def test_split_refuses_what_holds_nothing_out():
   with pytest.raises(errors.DataError, match="none of them among the 1"):
     bench2drive.split(["a"], val_list=bench2drive.OFFICIAL_VAL)

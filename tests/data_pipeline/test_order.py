@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipeline import loader, order
+from data_pipeline import errors, loader, order
 
 
 @pytest.mark.parametrize("batch,samples", [(4, 12), (5, 12), (7, 3), (1, 1)])
@@ -58,3 +58,64 @@ def test_uniform_numbers():
   assert abs(np.corrcoef(u.T)[np.triu_indices(50, 1)]).max() < 0.35
   for seed, place in ((1, 3), (2, 2)):
     assert (order.uniform(seed, place, (200, 50)) != u).mean() > 0.99
+
+
+# 60 samples of a common class, 30 of another, 10 of a rare one; no class 2.
+LABELS = np.repeat([0, 1, 3], [60, 30, 10])
+
+
+def deck(weights, epoch=0, seed=0, labels=LABELS):
+  places = epoch * len(labels) + np.arange(len(labels))
+  return order.ids_at(seed, places, len(labels), weights)
+
+
+def test_balancing_deals_all_classes_equally_often():
+  weights = order.balanced(LABELS)
+  for epoch in range(5):
+    times = np.bincount(LABELS[deck(weights, epoch)])
+    assert times[2] == 0 and abs(times[[0, 1, 3]] - 100 / 3).max() <= 1
+    # 100 / 3 / 10 times each of the rare ones, 100 / 3 / 60 of the common
+    each = np.bincount(deck(weights, epoch), minlength=100)
+    assert set(each[90:]) <= {3, 4} and set(each[:60]) <= {0, 1}
+
+
+def test_half_strength_is_between():
+  # Shares go as the root of 60, 30 and 10.
+  root = np.sqrt([60, 30, 10])
+  times = np.bincount(LABELS[deck(order.balanced(LABELS, 0.5))])[[0, 1, 3]]
+  assert abs(times - 100 * root / root.sum()).max() <= 1
+
+
+@pytest.mark.parametrize("samples", [3, 100, 4097])
+def test_no_strength_changes_no_order(samples):
+  labels = np.arange(samples) % 3
+  for epoch in (0, 7):
+    np.testing.assert_array_equal(
+        deck(order.balanced(labels, 0.0), epoch, labels=labels),
+        deck(None, epoch, labels=labels))
+
+
+def test_a_balanced_order_is_a_function_of_seed_and_place():
+  whole = deck(order.balanced(LABELS))
+  again = order.balanced(LABELS)  # as after a restart
+  part = [loader.sample_ids(0, step, 4, 100, again) for step in range(11, 25)]
+  np.testing.assert_array_equal(np.concatenate(part), whole[44:])
+  assert (deck(again, seed=1) != whole).any()
+  assert (deck(again, epoch=1) != whole).any()
+
+
+def test_every_sample_of_a_class_comes_up_as_often():
+  weights = order.balanced(LABELS)
+  counts = sum(np.bincount(deck(weights, epoch), minlength=100)
+               for epoch in range(600))
+  for label in (0, 1, 3):
+    of_class = counts[LABELS == label]
+    want = 600 * weights.expected[LABELS == label][0]
+    assert abs(of_class / want - 1).max() < 0.25, label
+
+
+def test_balancing_needs_labels_and_a_sane_strength():
+  with pytest.raises(errors.ConfigError, match="needs skill labels"):
+    order.balanced(None, 1.0)
+  with pytest.raises(errors.ConfigError, match="strength 2"):
+    order.balanced(LABELS, 2)

@@ -70,6 +70,21 @@ def test_sizes_follow_the_arguments(horizon, history):
   assert (got.history, got.horizon) == (history, horizon)
 
 
+@pytest.mark.parametrize("horizon", [10, 20, 21])
+def test_plans_without_the_present_reach_one_step_further(horizon):
+  with_now = windows.make_windows(make_route(40), horizon=horizon + 1)
+  got = windows.make_windows(make_route(40), horizon=horizon,
+                             drop_current_point=True)
+  assert got.horizon == horizon and with_now.horizon == horizon + 1
+  assert len(got) == 40 - horizon - 1
+  # The same rows are kept, now among them, for those who measure.
+  for key in windows.SAMPLE_ARRAYS:
+    np.testing.assert_array_equal(getattr(got, key), getattr(with_now, key))
+  with pytest.raises(errors.DataError, match=f"at least {horizon + 2}"):
+    windows.make_windows(make_route(horizon + 1), horizon=horizon,
+                         drop_current_point=True)
+
+
 def test_contents_by_hand():
   got = windows.make_windows(make_route(20), horizon=10)
   # Present frame 2, straight ahead at 1 m a frame: the past is padded with
@@ -141,6 +156,9 @@ def test_collect_joins_routes_in_order(tmp_path):
   assert got.frame.tolist() == [0, 1, 0, 1, 2, 3]
   assert got.camera.tolist() == [2] * 6 and got.skill.tolist() == [6] * 6
   assert windows.collect(root, None, names).camera is None
+  assert not got.drop_current_point
+  dropped = windows.collect(root, None, names, drop_current_point=True)
+  assert dropped.drop_current_point and len(dropped) == len(got) - 2
 
 
 def test_processes_change_nothing(tmp_path):
