@@ -48,7 +48,7 @@ def test_nan_share_and_constants_are_told(pool):
   speed[:len(speed) // 4] = np.nan
   speed[-1] = np.inf
   values = pool.values | {"speed": speed,
-                          "theta": np.full(7, 0.25, np.float32)}
+                          "theta": np.full(7, 0.01, np.float32)}
   report = statistics_check.check(
       dataclasses.replace(pool, values=values), pool.statistics())
   share = (len(speed) // 4 + 1) / len(speed)
@@ -56,7 +56,7 @@ def test_nan_share_and_constants_are_told(pool):
   assert report["keys"]["theta"]["constant"]
   assert report["keys"]["theta"]["std"] == 0
   assert [line.split(":")[0] for line in report["faults"]] == ["speed"]
-  assert report["notes"][-1].startswith("theta: constant at 0.25")
+  assert report["notes"][-1].startswith("theta: constant at 0.01")
 
 
 def test_nothing_is_a_fault_and_has_no_mean(pool):
