@@ -15,6 +15,8 @@ from data_pipeline import errors, tf_cpu
 # Uniform numbers an image's augmentation takes, in this order.
 DRAWS = ("scale", "ratio", "top", "left", "brightness", "contrast",
          "saturation", "hue")
+# All that Pillow raises for bytes that are no whole image.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def load(path, size):
@@ -30,15 +32,14 @@ def load(path, size):
     raise errors.DataError(
         f"{path} is missing; extract or record the route again, or set "
         "on_bad_record=skip") from None
-  except (OSError, SyntaxError, ValueError,  # all that Pillow raises
-          Image.DecompressionBombError) as error:
+  except UNREADABLE as error:
     raise errors.DataError(
         f"{path} is no readable image ({error}); extract or record the route "
         "again, or set on_bad_record=skip") from None
 
 
 def decode(data, size):
-  """Encoded bytes -> [S,S,3] uint8; raises what Pillow raises."""
+  """Encoded bytes -> [S,S,3] uint8; raises one of UNREADABLE."""
   with Image.open(io.BytesIO(data)) as image:
     image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image.convert("RGB"))
