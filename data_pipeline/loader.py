@@ -28,14 +28,14 @@ from data_pipeline import windows as windows_lib
 logger = logging.getLogger(__name__)
 
 sample_ids = order.sample_ids
-PREFETCH = 2  # batches ready and waiting
+PREFETCH = 2  # batches ready and waiting, if the memory budget allows
 
 
 def train_batches(windows, statistics, *, batch_size, seed, image_size,
                   prompt_ids, text_len, start_step=0, augment=True,
                   host_index=0, host_count=1, tf_shared_seed=False,
-                  on_bad_record="fail", skip_cap=0.001, ram_budget_gb=1.0,
-                  workers=None):
+                  weights=None, on_bad_record="fail", skip_cap=0.001,
+                  ram_budget_gb=1.0, workers=None):
   """Returns an endless iterator of this host's rows of the global batches.
 
   Args:
@@ -48,10 +48,12 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
     start_step: the first batch to give.
     augment: crop and jitter (see images.augment).
     tf_shared_seed: draw the crop as the release does, from one number.
+    weights: order.Weights, or None for each sample once an epoch.
     on_bad_record: "fail" stops at an unreadable image; "skip" puts the next
       readable sample (by id) in that place, so all other places keep theirs.
     skip_cap: share of the samples (rounded up) that may be unreadable.
-    ram_budget_gb: decoded images to keep in memory.
+    ram_budget_gb: for the batches on their way, and what is left of it for
+      decoded images to keep; one batch ahead is always made.
     workers: threads, by default one per core.
 
   Returns:
@@ -70,15 +72,26 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
         f"global batch {batch_size} is not divisible by {host_count} hosts; "
         f"nearest legal: {' or '.join(map(str, legal))}")
   table = SampleTable(windows, statistics, prompt_ids, text_len)
-  source = _TrainSource(
-      frames.FrameStore(windows, image_size, ram_budget_gb), len(windows),
-      seed, tf_shared_seed, on_bad_record, skip_cap)
   rows = batch_size // host_count
+  prefetch, kept_gb = share_memory(ram_budget_gb, rows, image_size)
+  source = _TrainSource(
+      frames.FrameStore(windows, image_size, kept_gb), len(windows), seed,
+      weights, tf_shared_seed, on_bad_record, skip_cap)
   return _train_iterator(
       source, table, rows=rows, first=start_step * rows,
       place=lambda n: n // rows * batch_size + host_index * rows + n % rows,
       shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
-      workers=workers or os.cpu_count())
+      prefetch=prefetch, workers=workers or os.cpu_count())
+
+
+def share_memory(ram_budget_gb, rows, image_size):
+  """Splits a memory budget: -> (batches to prefetch, GB of kept images).
+
+  Beside the prefetched ones a batch is being filled and one is in use.
+  """
+  batch = rows * len(spec.IMAGES) * image_size**2 * 3 * 1e-9
+  prefetch = min(max(int(ram_budget_gb / batch) - 2, 1), PREFETCH)
+  return prefetch, max(ram_budget_gb - (prefetch + 2) * batch, 0.0)
 
 
 class SampleTable:
@@ -105,9 +118,10 @@ class SampleTable:
 class _TrainSource:
   """place in the sample sequence -> pixels, augmentation, id of the sample."""
 
-  def __init__(self, store, num_samples, seed, shared_crop, on_bad_record,
-               skip_cap):
+  def __init__(self, store, num_samples, seed, weights, shared_crop,
+               on_bad_record, skip_cap):
     self._store = store
+    self._weights = weights
     self._num_samples = num_samples
     self._seed = seed
     self._shared_crop = shared_crop
@@ -116,7 +130,8 @@ class _TrainSource:
     self._bad = set()
 
   def __call__(self, place):
-    wanted = int(order.ids_at(self._seed, [place], self._num_samples)[0])
+    wanted = int(order.ids_at(
+        self._seed, [place], self._num_samples, self._weights)[0])
     draws = order.uniform(
         self._seed, place, (len(spec.IMAGES), len(images.DRAWS)))
     index = wanted
@@ -143,7 +158,7 @@ class _TrainSource:
 
 
 def _train_iterator(source, table, *, rows, first, place, shape, augment,
-                    workers):
+                    prefetch, workers):
   """Runs `source` in tf.data threads and joins its pixels with the table."""
   tf = tf_cpu.tensorflow()
   failures = {}
@@ -174,7 +189,7 @@ def _train_iterator(source, table, *, rows, first, place, shape, augment,
   options.threading.private_threadpool_size = workers
   data = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
   data = data.map(sample, num_parallel_calls=workers)
-  data = data.batch(rows, drop_remainder=True).prefetch(PREFETCH)
+  data = data.batch(rows, drop_remainder=True).prefetch(prefetch)
 
   def batches():
     for pixels, ids in data.with_options(options).as_numpy_iterator():

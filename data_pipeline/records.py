@@ -56,6 +56,9 @@ class Source(Protocol):
   Methods given a name raise errors.DataError for what cannot be used.
   """
 
+  def facts(self):
+    """Returns {name: value}, for the manifest: how the routes are read."""
+
   def names(self):
     """Returns the sorted names of all routes."""
 

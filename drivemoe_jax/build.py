@@ -18,7 +18,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from data_pipeline import bench2drive, errors, loader, normalize, spec
+from data_pipeline import (
+  bench2drive,
+  errors,
+  loader,
+  normalize,
+  prepared,
+  spec,
+)
 from data_pipeline import windows as windows_lib
 from drivemoe_jax import checkpoint, optim, sharding
 from drivemoe_jax import step as steps
@@ -129,18 +136,24 @@ def record(config, workdir, progress=None):
 
 
 def windows(config, workdir, split):
-  """All samples of "train" or "val"."""
+  """All samples of "train" or "val", of raw or of prepared routes."""
   d = config.data
   place = lambda path: path and path.format(data=data_folder(config, workdir))
   root, val_list = place(d.root), place(d.val_list)
   ways = ({"val_list": val_list} if val_list else
           {"val_fraction": d.val_fraction, "seed": config.seed})
-  train, val = bench2drive.split(bench2drive.list_routes(root), **ways)
-  return windows_lib.collect(
-      root, place(d.labels_root) or None, {"train": train, "val": val}[split],
-      config.model.history, config.model.horizon,
-      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
-      wrap_theta=d.wrap_theta, nan_heading=d.nan_heading)
+  data = prepared.Prepared(root) if prepared.is_prepared(root) else None
+  names = data.names() if data else bench2drive.list_routes(root)
+  train, val = bench2drive.split(names, **ways)
+  chosen = {"train": train, "val": val}[split]
+  options = dict(
+      history=config.model.history, horizon=config.model.horizon,
+      on_bad_record=d.on_bad_record, wrap_theta=d.wrap_theta,
+      nan_heading=d.nan_heading)
+  if data:  # its labels are in the records
+    return data.collect(chosen, **options)
+  return windows_lib.collect(root, place(d.labels_root) or None, chosen,
+                             skip_cap=d.skip_cap, **options)
 
 
 def statistics(config, workdir, train):

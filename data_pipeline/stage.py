@@ -1,0 +1,187 @@
+"""One atomic file per route: the first, costly and parallel half of prepare.
+
+A staged file holds the route's finished records and, last, its numbers as an
+npz archive with what they were made from. It appears under its name only when
+whole; a route that cannot be used leaves a note with the reason instead.
+"""
+
+import functools
+import glob
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import threading
+from multiprocessing import connection
+
+import numpy as np
+from array_record.python import array_record_module
+
+from data_pipeline import bench2drive, errors, records
+
+FORMAT = 1  # of staged files; another is done again
+SUFFIX, NOTE = ".array_record", ".unusable.json"
+
+
+def stage_route(source, folder, size, encoding, name):
+  """Writes one route's file, or a note why it cannot be used.
+
+  Args:
+    source: records.Source.
+    folder: of the staged files.
+    size, encoding: side and records.ENCODINGS key of the images.
+    name: of the route.
+
+  Raises:
+    StorageError: the disk is full or cannot be written.
+  """
+  _die_with_parent()
+  path = os.path.join(folder, name + SUFFIX)
+  draft = f"{path}.partial-{os.getpid()}"
+  try:
+    _write(draft, source, size, encoding, name)
+    os.replace(draft, path)
+  except errors.DataError as error:
+    _write_note(folder, name, error)
+  except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
+    raise storage_error(path, error) from None
+  finally:
+    if os.path.exists(draft):
+      os.remove(draft)
+
+
+def storage_error(path, error):
+  """What to say when `path` cannot be written."""
+  reason = "no space left on the disk" if (
+      "No space left" in str(error)) else str(error)
+  return errors.StorageError(
+      f"{path} cannot be written: {reason}; free some space and start the "
+      "same command again, it goes on from the finished routes")
+
+
+def _write(path, source, size, encoding, name):
+  version = source.version(name)
+  route = source.read(name)
+  digest = hashlib.sha256()
+  writer = array_record_module.ArrayRecordWriter(
+      path, "group_size:1,uncompressed")
+  try:
+    for t in range(len(route)):
+      data = records.encode(records.of_route(route, t, {
+          camera: records.encode_image(
+              source.pixels(name, camera, t, size), encoding)
+          for camera in records.IMAGES}))
+      digest.update(data)
+      writer.write(data)
+    made = {"format": FORMAT, "version": version, "size": size,
+            "encoding": encoding, "frames": len(route),
+            "sha256": digest.hexdigest()}
+    writer.write(_pack_numbers(route, made))
+  finally:
+    writer.close()
+
+
+def _pack_numbers(route, made):
+  unlabelled = np.full(len(route), records.UNLABELLED, np.int32)
+  arrays = {key: getattr(route, key) for key in records.NUMBERS}
+  arrays |= {key: unlabelled if getattr(route, key) is None
+             else getattr(route, key) for key in records.LABELS}
+  out = io.BytesIO()
+  np.savez(out, made=json.dumps(made), **arrays)
+  return out.getvalue()
+
+
+class RouteFile:
+  """A staged route, opened for reading."""
+
+  def __init__(self, folder, name):
+    """Raises DataError when the file is damaged."""
+    self._path = os.path.join(folder, name + SUFFIX)
+    self._reader = array_record_module.ArrayRecordReader(
+        self._path, options="readahead_buffer_size:0")
+    count = self._reader.num_records()
+    if not count:  # what ArrayRecord makes of a file cut short
+      raise self._damaged("it was cut short")
+    try:
+      (last,) = self._reader.read([count - 1])
+      with np.load(io.BytesIO(last)) as content:
+        self.arrays = {key: content[key] for key in (
+            *records.NUMBERS, *records.LABELS)}
+        self.made = json.loads(str(content["made"]))
+    except (RuntimeError, ValueError, IndexError, OSError, KeyError) as error:
+      raise self._damaged(error) from None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._reader.close()
+
+  def records(self):
+    """Yields the decoded records, in order."""
+    for t in range(self.made["frames"]):
+      try:
+        yield records.decode(self._reader.read([t])[0])
+      except RuntimeError as error:
+        raise self._damaged(error) from None
+
+  def _damaged(self, error):
+    return errors.DataError(
+        f"{self._path} is damaged ({error}); remove it and prepare again")
+
+
+def staged(source, folder, size, encoding, names):
+  """Returns the routes whose files are whole and made as asked for."""
+  found = set()
+  for name in names:
+    if not os.path.exists(os.path.join(folder, name + SUFFIX)):
+      continue
+    try:
+      with RouteFile(folder, name) as file:
+        wanted = {"format": FORMAT, "version": source.version(name),
+                  "size": size, "encoding": encoding}
+        if wanted.items() <= file.made.items():
+          found.add(name)
+    except errors.DataError:
+      continue  # done again
+  return found
+
+
+def clean(folder):
+  """Removes what a killed run left half done, and its notes."""
+  for pattern in ("*.partial-*", "*" + NOTE):
+    for path in glob.glob(os.path.join(glob.escape(folder), pattern)):
+      os.remove(path)
+
+
+def _write_note(folder, name, error):
+  path = os.path.join(folder, name + NOTE)
+  with open(path + ".partial-note", "w", encoding="utf-8") as file:
+    json.dump({"why": error.args[0], "misaligned": isinstance(
+        error, bench2drive.MisalignedError)}, file)
+  os.replace(path + ".partial-note", path)
+
+
+def unusable(folder, names):
+  """Returns {name: DataError} of the routes with a note."""
+  found = {}
+  for name in names:
+    path = os.path.join(folder, name + NOTE)
+    if os.path.exists(path):
+      with open(path, encoding="utf-8") as file:
+        note = json.load(file)
+      kind = (bench2drive.MisalignedError if note["misaligned"]
+              else errors.DataError)
+      found[name] = kind(note["why"])
+  return found
+
+
+@functools.cache
+def _die_with_parent():
+  """A worker whose parent was killed would wait for work for ever."""
+  parent = multiprocessing.parent_process()
+  if parent:
+    threading.Thread(
+        target=lambda: (connection.wait([parent.sentinel]), os._exit(1)),
+        daemon=True).start()
