@@ -188,7 +188,7 @@ class Shards:
     for camera in cameras:
       try:
         found[camera] = images.decode(record[camera], size)
-      except (KeyError, OSError, SyntaxError, ValueError) as error:
+      except (KeyError, *images.UNREADABLE) as error:
         shard = os.path.join(self._root, self._routes[name]["shard"])
         raise errors.DataError(
             f"{shard}: {camera} of {name} frame {frame} is no readable image "
