@@ -53,9 +53,13 @@ def get_config(arg=None):
       root="data/bench2drive", labels_root="data/labels",
       val_list="data_pipeline/splits/bench2drive_base_val.txt",
       val_fraction=0.05,                   # where there is no val_list
-      statistics="",                       # file; empty: of the train windows
-      wrap_theta=True, nan_heading="box", augment=True, tf_shared_seed=False,
-      on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0, workers=8)
+      statistics="",                       # file | official; empty: computed
+      skill_balance=0.0,                   # 1: all skills equally often
+      augment=True, on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0,
+      workers=8,
+      official_parity=False,               # sets all below as the release's
+      wrap_theta=True, nan_heading="box", drop_current_point=False,
+      tf_shared_seed=False, eval_augment=False, statistics_any_horizon=False)
   c.data.record = ConfigDict()             # the embedded world's, if any
   c.init_from = placeholder(str)           # workdir[@STEP] or weight file
   c.log_every, c.save_every = 10, 500

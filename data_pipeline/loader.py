@@ -201,13 +201,18 @@ def _train_iterator(source, table, *, rows, first, place, shape, augment,
 
 
 def eval_batches(windows, statistics, *, batch_size, image_size, prompt_ids,
-                 text_len, indices=None, on_bad_record="fail",
+                 text_len, indices=None, augment=False, seed=0,
+                 tf_shared_seed=False, on_bad_record="fail",
                  ram_budget_gb=0.25, workers=None):
   """Returns an iterator over all samples in order, or over `indices`.
 
-  Images are never augmented. The last batch is filled up with its last sample;
-  such rows, and unreadable ones under on_bad_record="skip" (black images), are
-  False in `valid`. Other arguments, errors: see train_batches.
+  The last batch is filled up with its last sample; such rows, and unreadable
+  ones under on_bad_record="skip" (black images), are False in `valid`. Other
+  arguments, errors: see train_batches.
+
+  Args:
+    augment: crop and jitter as in training, as the release does; a sample's
+      draws depend on (seed, id) only.
 
   Returns:
     Iterator of {key: array [B, ...]} as in spec.BATCH_SPEC with `valid`.
@@ -236,6 +241,8 @@ def eval_batches(windows, statistics, *, batch_size, image_size, prompt_ids,
                for chunk in chunks)
       for chunk, futures in _ahead(reads):
         pixels, good = zip(*[f.result() for f in futures], strict=True)
+        if augment:
+          pixels = _augmented(pixels, chunk, seed, tf_shared_seed)
         # A short batch repeats its last sample.
         row = np.minimum(np.arange(batch_size), len(chunk) - 1)
         yield {"images": np.stack([pixels[i] for i in row]),
@@ -243,6 +250,15 @@ def eval_batches(windows, statistics, *, batch_size, image_size, prompt_ids,
                "valid": np.array(good)[row] & (np.arange(batch_size) == row)}
 
   return batches()
+
+
+def _augmented(pixels, ids, seed, shared_crop):
+  """[7,S,S,3] of samples, cropped and jittered by draws of their ids."""
+  return [
+      images.augment(image, *images.augmentation(
+          order.uniform(seed, index, (len(image), len(images.DRAWS))),
+          shared_crop=shared_crop)).numpy()
+      for image, index in zip(pixels, ids, strict=True)]
 
 
 def _ahead(items):

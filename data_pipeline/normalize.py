@@ -83,7 +83,8 @@ class Statistics:
     os.replace(draft, path)
 
 
-# Base-1000 training split of the release, horizon 10.
+# Base-1000 training split of the release, horizon 10; `load` knows its name.
+OFFICIAL = "official"
 OFFICIAL_H10 = Statistics(
     horizon=10,
     p01={"speed": -0.021534712985157967,
@@ -185,16 +186,25 @@ def load(path, horizon, *, any_horizon=False):
   """Reads what Statistics.save wrote.
 
   Args:
+    path: file, or "official" for the release's numbers (OFFICIAL_H10).
     any_horizon: take statistics of another horizon for this one's, as the
       release does.
 
   Raises:
     DataError: no file, a broken one, or statistics of another horizon.
   """
+  statistics = OFFICIAL_H10 if path == OFFICIAL else _read(path)
+  if any_horizon:
+    return dataclasses.replace(statistics, horizon=horizon)
+  statistics.check_horizon(horizon, path)
+  return statistics
+
+
+def _read(path):
   try:
     with open(path, encoding="utf-8") as file:
       content = json.load(file)
-    statistics = Statistics(
+    return Statistics(
         content["horizon"],
         {key: float(content["p01"][key]) for key in KEYS},
         {key: float(content["p99"][key]) for key in KEYS},
@@ -208,10 +218,6 @@ def load(path, horizon, *, any_horizon=False):
     raise errors.DataError(
         f"{path} does not hold statistics ({type(error).__name__}: {error}); "
         "remove it and compute them again") from None
-  if any_horizon:
-    return dataclasses.replace(statistics, horizon=horizon)
-  statistics.check_horizon(horizon, path)
-  return statistics
 
 
 def apply(kind, values, statistics):

@@ -23,9 +23,11 @@ from data_pipeline import (
   errors,
   loader,
   normalize,
+  order,
   prepared,
   spec,
 )
+from data_pipeline import options as options_lib
 from data_pipeline import windows as windows_lib
 from drivemoe_jax import checkpoint, optim, sharding
 from drivemoe_jax import step as steps
@@ -135,6 +137,13 @@ def record(config, workdir, progress=None):
       workers=config.data.workers, progress=progress)
 
 
+def options(config):
+  """options.Options: which of the release's oddities the run repeats."""
+  d = config.data
+  return options_lib.OFFICIAL if d.official_parity else options_lib.Options(
+      **{f.name: d[f.name] for f in dataclasses.fields(options_lib.Options)})
+
+
 def windows(config, workdir, split):
   """All samples of "train" or "val", of raw or of prepared routes."""
   d = config.data
@@ -146,14 +155,15 @@ def windows(config, workdir, split):
   names = data.names() if data else bench2drive.list_routes(root)
   train, val = bench2drive.split(names, **ways)
   chosen = {"train": train, "val": val}[split]
-  options = dict(
+  o = options(config)
+  kw = dict(
       history=config.model.history, horizon=config.model.horizon,
-      on_bad_record=d.on_bad_record, wrap_theta=d.wrap_theta,
-      nan_heading=d.nan_heading)
+      on_bad_record=d.on_bad_record, wrap_theta=o.wrap_theta,
+      nan_heading=o.nan_heading, drop_current_point=o.drop_current_point)
   if data:  # its labels are in the records
-    return data.collect(chosen, **options)
+    return data.collect(chosen, **kw)
   return windows_lib.collect(root, place(d.labels_root) or None, chosen,
-                             skip_cap=d.skip_cap, **options)
+                             skip_cap=d.skip_cap, **kw)
 
 
 def statistics(config, workdir, train):
@@ -163,14 +173,17 @@ def statistics(config, workdir, train):
     train: training windows.
 
   Raises:
-    DataError: a file of another horizon.
+    DataError: a file of another horizon, or of other plans.
   """
   own = os.path.join(workdir, "statistics.json")
   source = os.path.join(checkpoint.split_source(config.init_from or "")[0],
                         "statistics.json")
   for path in (own, config.data.statistics, source):
-    if path and os.path.isfile(path):
-      found = normalize.load(path, config.model.horizon)
+    if path and (path == normalize.OFFICIAL or os.path.isfile(path)):
+      found = normalize.load(
+          path, config.model.horizon,
+          any_horizon=options(config).statistics_any_horizon)
+      found.check(train, path)
       break
   else:
     if config.data.statistics:
@@ -207,12 +220,15 @@ def fingerprint(train):
 def train_batches(config, train, stats, start_step):
   """This host's endless batches from `start_step` on."""
   d = config.data
+  weights = (order.balanced(train.skill, d.skill_balance)
+             if d.skill_balance else None)
   return loader.train_batches(
       train, stats, batch_size=config.global_batch, seed=config.seed,
       image_size=config.model.image_size, prompt_ids=config.prompt_ids,
       text_len=config.model.text_len, start_step=start_step,
       augment=d.augment, host_index=jax.process_index(),
-      host_count=jax.process_count(), tf_shared_seed=d.tf_shared_seed,
+      host_count=jax.process_count(), weights=weights,
+      tf_shared_seed=options(config).tf_shared_seed,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       ram_budget_gb=d.ram_budget_gb, workers=d.workers)
 

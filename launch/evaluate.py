@@ -51,12 +51,14 @@ def run(args):
   steps = args.steps or config.flow.steps
   windows = build.windows(config, args.workdir, args.split)
   train = build.windows(config, args.workdir, "train")
+  options = build.options(config)
 
   def load(ids):
     return loader.eval_batches(
         windows, trained.statistics, batch_size=args.batch_size,
         image_size=model.image_size, prompt_ids=config.prompt_ids,
-        text_len=model.text_len, indices=ids,
+        text_len=model.text_len, indices=ids, augment=options.eval_augment,
+        seed=args.seed, tf_shared_seed=options.tf_shared_seed,
         on_bad_record=config.data.on_bad_record,
         ram_budget_gb=config.data.ram_budget_gb, workers=config.data.workers)
 

@@ -16,6 +16,7 @@ from data_pipeline import (
     images,
     loader,
     normalize,
+    order,
     spec,
     windows,
 )
@@ -101,14 +102,51 @@ def test_resume_gives_the_same_batches(data):
   same(whole[5:], train(data, 4, start_step=5))
 
 
+def on_hosts(data, count, steps, **options):
+  """Global batches put together from those of `count` hosts."""
+  parts = [train(data, steps, host_index=i, host_count=count, **options)
+           for i in range(count)]
+  return [{key: np.concatenate([part[key] for part in row]) for key in row[0]}
+          for row in zip(*parts, strict=True)]
+
+
 def test_hosts_share_the_global_batch(data):
   whole = train(data, 4)
-  parts = [train(data, 4, host_index=i, host_count=2) for i in range(2)]
-  joined = [{key: np.concatenate([a[key], b[key]]) for key in a}
-            for a, b in zip(*parts, strict=True)]
-  same(whole, joined)
+  same(whole, on_hosts(data, 2, 4))
   with pytest.raises(errors.MeshError, match="4 is not.*3 hosts.*3 or 6"):
     train(data, 1, host_count=3)
+
+
+def test_the_order_outlives_any_change_of_hosts(data):
+  """Three epochs and a bit, with a stop at a step of no significance."""
+  steps = 3 * len(data) // BATCH + 1
+  whole = train(data, steps, augment=False)
+  ids = np.concatenate([batch["sample_id"] for batch in whole])
+  for epoch in range(3):
+    dealt = ids[epoch * len(data):(epoch + 1) * len(data)]
+    assert sorted(dealt) == list(range(len(data)))
+  for before, after in ((1, 4), (2, 1), (4, 2)):
+    same(whole, on_hosts(data, before, 5, augment=False) + on_hosts(
+        data, after, steps - 5, augment=False, start_step=5))
+
+
+def test_weights_change_which_samples_come(data):
+  weights = order.balanced(np.arange(len(data)) // 10)  # ten of 0, one of 1
+  dealt = [batch["sample_id"] for batch in train(
+      data, 11, augment=False, weights=weights)]
+  ids = np.concatenate(dealt)
+  np.testing.assert_array_equal(ids, np.concatenate([
+      loader.sample_ids(1, step, BATCH, len(data), weights)
+      for step in range(11)]))
+  assert (ids == 10).sum() == 22  # half of four epochs
+
+
+def test_the_memory_budget_is_shared_between_batches_and_images():
+  batch_gb = 16 * 7 * 112 * 112 * 3e-9
+  for budget, prefetch, kept in ((0.0, 1, 0), (3.5, 1, 0.5), (4.0, 2, 0),
+                                 (9.0, 2, 5.0)):
+    found = loader.share_memory(budget * batch_gb, 16, 112)
+    np.testing.assert_allclose(found, (prefetch, kept * batch_gb), atol=1e-9)
 
 
 def test_cache_and_threads_change_nothing(data):
@@ -198,8 +236,8 @@ def test_bad_record_fails_by_name(tmp_path, kind):
 
 def test_failure_comes_after_the_good_batches(tmp_path):
   data = broken(tmp_path, "missing")
-  order = [loader.sample_ids(1, step, 1, 7)[0] for step in range(7)]
-  good = order.index(4)
+  dealt = [loader.sample_ids(1, step, 1, 7)[0] for step in range(7)]
+  good = dealt.index(4)
   assert len(train(data, good, batch_size=1)) == good
   with pytest.raises(errors.DataError):
     train(data, good + 1, batch_size=1)
@@ -253,6 +291,31 @@ def test_evaluation_pixels_are_the_unaugmented_training_ones(data):
     assert batch["valid"].tolist() == [True, True, True, False]
     for index, pixels in zip(batch["sample_id"], batch["images"], strict=True):
       np.testing.assert_array_equal(pixels, by_id[index])
+
+
+def test_evaluation_may_augment_by_sample(data):
+  plain = {i: x for b in evaluate(data)
+           for i, x in zip(b["sample_id"], b["images"], strict=True)}
+  first = evaluate(data, augment=True)
+  same(first, evaluate(data, augment=True))
+  for batch in first:
+    for index, image in zip(batch["sample_id"], batch["images"], strict=True):
+      assert (image != plain[index]).any()
+  # A sample's draws do not depend on its company.
+  alone = evaluate(data, augment=True, indices=[6], batch_size=1)[0]
+  np.testing.assert_array_equal(alone["images"][0], first[1]["images"][2])
+  for options in (dict(seed=1), dict(tf_shared_seed=True)):
+    other = evaluate(data, augment=True, **options)
+    assert (other[0]["images"] != first[0]["images"]).any()
+
+
+def test_plans_without_the_present(folder):
+  data = collect(folder, drop_current_point=True)
+  batch = train(data, 1)[0]
+  assert spec.check_batch(batch, FIELDS) == BATCH
+  low, high = normalize.compute(data).bounds("action")
+  want = 2 * (data.action[batch["sample_id"], 1:] - low) / (high - low) - 1
+  np.testing.assert_allclose(batch["action"], want, atol=1e-6)
 
 
 def test_evaluation_marks_what_it_skips(tmp_path):

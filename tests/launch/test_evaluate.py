@@ -1,5 +1,6 @@
 """The command on three synthetic routes and a model with random parameters."""
 
+import dataclasses
 import functools
 import json
 
@@ -7,14 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline import normalize, windows
+from data_pipeline import loader, normalize, options, windows
 from drivemoe_jax import build
 from launch import evaluate, report
 from tests.data_pipeline import fixtures
 from tests.models import tiny
 
-CONFIG = dict(prompt_ids=(2, 5), flow=dict(steps=2, clip=1.0),
-              data=dict(on_bad_record="fail", ram_budget_gb=0.1, workers=1))
+CONFIG = dict(prompt_ids=(2, 5), flow=dict(steps=2, clip=1.0), data=dict(
+    on_bad_record="fail", ram_budget_gb=0.1, workers=1, official_parity=False,
+    **dataclasses.asdict(options.Options())))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,24 @@ def test_it_scores_writes_and_says_so(run, command, capsys):
 def test_json_on_standard_output_is_nothing_else(command, capsys):
   assert command("--json", "-", "--limit", "6", "--batch-size", "8") == 0
   assert json.loads(capsys.readouterr().out)["n"] == 6
+
+
+def test_parity_augments_what_is_evaluated(run, command, monkeypatch):
+  asked = []
+
+  def eval_batches(*args, **kwargs):
+    asked.append((kwargs["augment"], kwargs["tf_shared_seed"]))
+    return real(*args, **kwargs)
+
+  real = loader.eval_batches
+  monkeypatch.setattr(loader, "eval_batches", eval_batches)
+  config = run[2].config
+  for parity in (False, True):
+    asked.clear()
+    config.data.official_parity = parity
+    assert command("--limit", "4", "--batch-size", "4") == 0
+    assert set(asked) == {(parity, parity)}
+  config.data.official_parity = False
 
 
 @pytest.mark.parametrize("flag", ["--batch-size", "--steps", "--limit"])

@@ -1,0 +1,138 @@
+"""What the data keys of a config do to samples, statistics and order."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from data_pipeline import errors, normalize, options
+from drivemoe_jax import build
+from launch import cli
+from tests.data_pipeline import fixtures
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory):
+  """Three routes across north; the second has a frame without compass."""
+  root = tmp_path_factory.mktemp("routes")
+  for i in range(3):
+    def annotate(t, i=i):
+      lost = (i, t) == (1, 4)
+      yaw = 0.02 * (t - 12)    # from below north to above it
+      return fixtures.frame(t - 12, theta=float("nan") if lost else (
+          yaw % math.tau))
+    skills = ["NORMAL"] * 22 + ["PARKING_EXIT"] * 4
+    fixtures.write_route(root, fixtures.NAME.format(i), frames=26,
+                         labels=False, annotate=annotate)
+    fixtures.write_labels(root / "labels", fixtures.NAME.format(i),
+                          ["NULL"] * 26, skills)
+  (root / "val.txt").write_text(fixtures.NAME.format(2) + "\n")
+  return root
+
+
+def load(routes, **changes):
+  values = {"data.root": routes, "data.labels_root": routes / "labels",
+            "data.val_list": routes / "val.txt", "data.workers": 1,
+            "global_batch": 8, "per_device_batch": 8, "model.image_size": 28}
+  values |= {key.replace("__", "."): x for key, x in changes.items()}
+  return cli.load_config("configs/tiny.py", [
+      f"--config.{key}={x}" for key, x in values.items()])
+
+
+def windows(config, tmp_path):
+  return build.windows(config, str(tmp_path), "train")
+
+
+def test_one_switch_sets_every_option_as_the_release(routes):
+  assert build.options(load(routes)) == options.Options()
+  assert build.options(
+      load(routes, data__official_parity=True)) == options.OFFICIAL
+
+
+@pytest.mark.parametrize("name", [
+    f.name for f in dataclasses.fields(options.Options)])
+def test_every_option_has_its_key(routes, name):
+  theirs = {"nan_heading": "zero"}.get(name) or not getattr(
+      options.Options(), name)
+  got = build.options(load(routes, **{f"data__{name}": theirs}))
+  assert got == dataclasses.replace(options.Options(), **{name: theirs})
+
+
+def test_parity_reaches_the_samples(routes, tmp_path):
+  ours = windows(load(routes), tmp_path)
+  theirs = windows(load(routes, data__official_parity=True), tmp_path)
+  assert len(ours) == len(theirs) == 2 * (26 - 10)
+  # Across north the release's past headings jump; without compass (frame 4
+  # of the second route) it turns the world by nothing instead of by yaw.
+  assert abs(ours.proprio[..., 7]).max() < 0.2
+  assert abs(theirs.proprio[:16, :, 7]).max() > 6
+  lost = 16 + 4
+  assert abs(theirs.action[lost] - ours.action[lost]).max() > 0.1
+  np.testing.assert_array_equal(theirs.action[lost + 1], ours.action[lost + 1])
+
+
+@pytest.mark.parametrize("horizon", [10, 20, 21])
+@pytest.mark.parametrize("drop", [False, True])
+def test_every_horizon_gets_batches_of_its_length(routes, tmp_path, horizon,
+                                                  drop):
+  config = load(routes, model__horizon=horizon, data__drop_current_point=drop)
+  train = windows(config, tmp_path)
+  assert len(train) == 2 * (26 - horizon - drop)
+  stats = build.statistics(config, str(tmp_path), train)
+  assert (stats.horizon, stats.drop_current_point) == (horizon, drop)
+  batch = next(build.train_batches(config, train, stats, 0))
+  assert batch["action"].shape == (8, horizon, 2)
+
+
+def test_the_releases_numbers_by_name(routes, tmp_path):
+  config = load(routes, data__statistics="official")
+  train = windows(config, tmp_path)
+  got = build.statistics(config, str(tmp_path), train)
+  assert got == normalize.OFFICIAL_H10
+  assert build.statistics(config, str(tmp_path), train) == got  # its own file
+
+
+def test_numbers_of_another_horizon_need_the_option(routes, tmp_path):
+  changes = dict(model__horizon=20, data__statistics="official")
+  config = load(routes, **changes)
+  train = windows(config, tmp_path)
+  with pytest.raises(errors.DataError, match="official.*horizon 10.*20"):
+    build.statistics(config, str(tmp_path), train)
+  config = load(routes, data__statistics_any_horizon=True, **changes)
+  got = build.statistics(config, str(tmp_path), train)
+  assert got.horizon == 20 and got.p99 == normalize.OFFICIAL_H10.p99
+  # As the release reuses them in a run of 20: from now on they are its own.
+  assert normalize.load(str(tmp_path / "statistics.json"), 20) == got
+
+
+def test_statistics_of_other_plans_are_refused(routes, tmp_path):
+  path = tmp_path / "elsewhere.json"
+  normalize.compute(windows(load(routes), tmp_path)).save(str(path))
+  config = load(routes, data__statistics=path, data__drop_current_point=True)
+  with pytest.raises(errors.DataError, match="elsewhere.*drop_current_point"):
+    build.statistics(config, str(tmp_path), windows(config, tmp_path))
+
+
+def skills(config, train, tmp_path):
+  stats = normalize.compute(train)
+  batches = build.train_batches(config, train, stats, 0)
+  return np.concatenate([b["skill"] for b in itertools.islice(batches, 4)])
+
+
+def test_rare_skills_may_be_balanced(routes, tmp_path):
+  config = load(routes, data__skill_balance=1.0, model__horizon=2)
+  train = windows(config, tmp_path)  # 48 samples, 4 of them PARKING_EXIT
+  got = np.bincount(skills(config, train, tmp_path), minlength=7)
+  assert got[1] > 8 and got[1] + got[6] == 32
+  plain = np.bincount(skills(load(routes, model__horizon=2), train, tmp_path),
+                      minlength=7)
+  assert plain[1] <= 4
+
+
+def test_balance_without_labels_is_a_mistake(routes, tmp_path):
+  config = load(routes, data__skill_balance=0.5, data__labels_root="")
+  train = windows(config, tmp_path)
+  with pytest.raises(errors.ConfigError, match="needs skill labels"):
+    build.train_batches(config, train, normalize.compute(train), 0)
