@@ -4,7 +4,8 @@ A shard holds whole routes in order, so it can be written by any process. TFDS
 writes into an `.incomplete` folder and renames it: no shard looks whole too
 early. Read by tfds.builder_from_directory(...).as_data_source(split); there is
 no as_dataset for ArrayRecord. With Beam flags the shards are written by a
-cluster that sees the staged files under the same path.
+cluster that sees the staged files under the same path. Either way TFDS holds
+a whole shard in memory while it writes it.
 """
 
 import contextlib
@@ -18,10 +19,6 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import writer as tfds_writer
 
 from data_pipeline import records, stage, tf_cpu
-
-# Records are compressed images already. One record a chunk: random access
-# reads nothing else, and each record has its own checksum.
-WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +47,14 @@ class _CanonicalWriter(tfds_writer.ExampleWriter):
   """
 
   def write(self, path, examples):
-    writer = array_record_module.ArrayRecordWriter(
-        os.fspath(path), WRITER_OPTIONS)
-    for _, data in examples:
-      writer.write(records.encode(records.decode(data)))
-    writer.close()
+    try:
+      writer = array_record_module.ArrayRecordWriter(
+          os.fspath(path), stage.WRITER_OPTIONS)
+      for _, data in examples:
+        writer.write(records.encode(records.decode(data)))
+      writer.close()
+    except RuntimeError as error:
+      raise stage.storage_error(path, error) from None
 
 
 class DrivemoeFrames(tfds.core.ShardBasedBuilder):

@@ -12,6 +12,7 @@ import functools
 import os
 import shutil
 import time
+from concurrent.futures import process
 
 import numpy as np
 import tqdm
@@ -84,8 +85,12 @@ def prepare(source, out, options, val_routes, *, workers=1, beam=None,
             set(val_routes), skipped, facts=source.facts(), beam=beam,
             say=say)
       shutil.rmtree(os.path.join(out, "stage"))
-  except (OSError, RuntimeError) as error:  # the latter is ArrayRecord's
+  except OSError as error:
     raise stage.storage_error(out, error) from None
+  except process.BrokenProcessPool:
+    raise errors.UserError(
+        f"{out}: a worker process was killed, for lack of memory most likely; "
+        "start the same command again with fewer workers") from None
   return manifest
 
 

@@ -22,6 +22,9 @@ from data_pipeline import bench2drive, errors, records
 
 FORMAT = 1  # of staged files; another is done again
 SUFFIX, NOTE = ".array_record", ".unusable.json"
+# Records are compressed images already. One record a chunk: random access
+# reads nothing else, and each record has its own checksum.
+WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
 def stage_route(source, folder, size, encoding, name):
@@ -64,8 +67,7 @@ def _write(path, source, size, encoding, name):
   version = source.version(name)
   route = source.read(name)
   digest = hashlib.sha256()
-  writer = array_record_module.ArrayRecordWriter(
-      path, "group_size:1,uncompressed")
+  writer = array_record_module.ArrayRecordWriter(path, WRITER_OPTIONS)
   try:
     for t in range(len(route)):
       data = records.encode(records.of_route(route, t, {
