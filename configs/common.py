@@ -61,7 +61,8 @@ def get_config(arg=None):
       wrap_theta=True, nan_heading="box", drop_current_point=False,
       tf_shared_seed=False, eval_augment=False, statistics_any_horizon=False)
   c.data.record = ConfigDict()             # the embedded world's, if any
-  c.init_from = placeholder(str)           # workdir[@STEP] or weight file
+  c.init_from = placeholder(str)           # workdir[@STEP] or file, [:prefix]
+  c.init_missing, c.init_extra = "", ""    # regexes: leaves fresh, keys unused
   c.log_every, c.save_every = 10, 500
   c.keep_last, c.keep_every = 3, 5000
   c.max_skipped = 20                       # non-finite updates in a row

@@ -104,7 +104,7 @@ class Case:
     inputs = self.inputs  # made outside the trace
     shapes = jax.eval_shape(
         lambda: self.model.init(jax.random.key(0), **inputs)["params"])
-    return read.official(self.path("weights.safetensors"), shapes).params
+    return read.load(self.path("weights.safetensors"), shapes).params
 
 
 def sizes(config):

@@ -15,7 +15,7 @@ import jax
 from data_pipeline import errors
 from drivemoe_jax import build, checkpoint, logs, sharding
 from drivemoe_jax import step as steps
-from drivemoe_jax.weights import read
+from drivemoe_jax.weights import blocks, sources
 
 PREEMPTED = 75
 SPEAK_EVERY_S = 5.0
@@ -182,19 +182,29 @@ def _check_finite(values, step, config):
 
 
 def _first_state(config, model, tx, mesh, say):
-  """Fresh state, or one that starts from another run's parameters."""
-  source = config.init_from
-  if not source:
+  """Fresh state, or one whose parameters start from another run or a file."""
+  if not config.init_from:
     return steps.init_state(model, tx, mesh, config.seed), {}
   shapes = steps.param_shapes(model)
-  folder, at = checkpoint.split_source(source)
-  if os.path.isfile(os.path.join(folder, "config.json")):
-    found, params, carried = build.load_params(folder, model, at)
-    say(f"init: parameters of {folder}, step {found}")
-  else:
-    params, carried = read.official(source, shapes).params, {}
-    say(f"init: parameters of {source}")
-  return steps.state_from(params, tx, mesh), carried
+  where = sharding.infer(shapes, mesh)
+  found = sources.load(
+      config.init_from, shapes, where, stage=config.stage,
+      horizon=model.horizon, history=model.history,
+      missing=config.init_missing, extra=config.init_extra)
+  say(f"init: parameters of {config.init_from}")
+  for line in sources.summary(found, shapes):
+    say(line)
+  params = blocks.flatten(found.params)
+  if found.fresh:
+    places = blocks.flatten(where)
+    make = steps.jit_once(
+        lambda key: {path: value for path, value in blocks.flatten(
+            steps.init_params(model, key)).items() if path in found.fresh},
+        out_shardings={path: places[path] for path in found.fresh})
+    with sharding.activate(mesh):
+      params |= make(jax.random.key(config.seed))
+  return (steps.state_from(blocks.unflatten(params), tx, mesh),
+          blocks.unflatten(found.carried))
 
 
 COUNTERS = ("opt_state", "step", "skipped", "skipped_in_a_row")
@@ -221,23 +231,13 @@ def _restore(saved, step, model, tx, shardings):
 
 def _check_init(config):
   """A second stage starts from a first one, of the same horizon."""
-  folder, _ = checkpoint.split_source(config.init_from or "")
   if config.stage == 2 and not config.init_from:
     raise errors.ConfigError(
         "stage 2 starts from stage 1: set --config.init_from=WORKDIR")
-  if not config.init_from:
-    return
-  if not os.path.exists(folder):
-    raise errors.CheckpointError(
-        f"init_from {config.init_from!r} does not exist; train stage 1 first "
-        "or name its working directory")
-  if not os.path.isfile(os.path.join(folder, "config.json")):
-    return
-  other = build.load_config(folder)
-  if config.stage == 2 and other.stage != 1:
-    raise errors.CheckpointError(
-        f"init_from {folder} is of stage {other.stage}; stage 2 starts from a "
-        "stage 1 run")
+  if config.init_from:
+    path, _ = sources.split_prefix(config.init_from)
+    sources.check_numbers(sources.open_source(path)[0], config.stage,
+                        config.model.horizon, config.model.history)
 
 
 def _check_same_run(config, workdir):

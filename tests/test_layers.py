@@ -22,13 +22,13 @@ LAYERS = (
     (r"configs(\..+)?", 0),
     (r"drivemoe_jax", 0),
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|optim|sharding)", 1),
-    (r"drivemoe_jax\.weights(\.(names|blocks|infer))?", 1),
+    (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|tolerance)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
     (r"drivemoe_jax\.(build|inventory|train|policy|plan|serve)", 3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.report(\..+)?", 3),
-    (r"drivemoe_jax\.weights\.(read|write)", 3),
+    (r"drivemoe_jax\.weights\..+", 3),
     (r"launch(\..+)?", 4),
 )
 SIDEWAYS = {
@@ -37,8 +37,8 @@ SIDEWAYS = {
         "sampling integrates the velocity that the model gives",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
-    ("drivemoe_jax.train", "drivemoe_jax.weights.read"):
-        "a run may start from official weights",
+    ("drivemoe_jax.train", "drivemoe_jax.weights.sources"):
+        "a run may start from weights of any format",
     ("drivemoe_jax.inventory", "drivemoe_jax.build"):
         "what a run would be is told by its own parts",
     ("drivemoe_jax.golden", "drivemoe_jax.weights.read"):
@@ -57,7 +57,8 @@ ONLY_IN = {
     "highway_env": r"data_pipeline\.miniworld\..+",
     "cv2": r"data_pipeline\.miniworld\..+",
     "matplotlib": r"drivemoe_jax\.report(\..+)?",
-    "torch": r"drivemoe_jax\.weights\.(read|write)|launch\.bench\..+",
+    "torch": r"launch\.(bench\..+|forward)",
+    "tensorstore": r"drivemoe_jax\.weights\.store",
     "wandb": r"drivemoe_jax\.logs",
     "carla": "",
     "leaderboard": "",
@@ -165,7 +166,7 @@ def test_a_wrong_import_is_found(module, text):
     ("configs.new", "import ml_collections\nfrom configs import common"),
     ("drivemoe_jax.models.new", "from drivemoe_jax import flow"),
     ("drivemoe_jax.step", "from drivemoe_jax import losses, optim"),
-    ("drivemoe_jax.weights.write", "def f():\n  import torch"),
+    ("launch.forward", "def f():\n  import torch"),
     ("launch.new", "import jax\nfrom drivemoe_jax import train"),
 ])
 def test_a_right_import_is_not(module, text):

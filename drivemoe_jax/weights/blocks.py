@@ -83,48 +83,83 @@ class Name:
 
   @property
   def bv(self):
-    """big_vision's key, for img and llm: our path without the scan group.
-
-    Its token table lacks the 64 rows that Hugging Face pads with.
-    """
+    """big_vision's key, for img and llm: our path without the scan group."""
     if self.ours.startswith(("img/", "llm/")):
       return "params/" + self.ours.replace("{group}/", "")
     return None
 
+  @property
+  def pi0(self):
+    """openpi's key: PaliGemma, and one dense expert that serves both streams.
+
+    Its projections of states, actions and time have other widths, and its time
+    runs backwards: they are no start for ours.
+    """
+    if self.bv:
+      return self.bv.replace("params/", "PaliGemma/")
+    found = re.fullmatch(r"expert/\w+/(?:layers/\{group\}/)?(.*)", self.ours)
+    if not found or not re.fullmatch(_PI0, found[1]):
+      return None
+    place = "" if found[1].startswith("final_norm") else "layers/"
+    return f"PaliGemma/llm/{place}" + re.sub(_PI0, r"\1_1/\2", found[1])
+
+
+# Leaves of an expert that openpi has too; the module gets the expert's number.
+_PI0 = r"(attn/\w+_einsum|mlp|\w+_norm)/(w|gating_einsum|linear|scale)"
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """leaf[index], of `shape`; `transform` makes it (part of) a tensor."""
+  """Part of one of our leaves, and of one tensor of a file.
+
+  Attributes:
+    path, index: leaf[index] is a block over the leading axes, cut to the rows
+      from `start` on.
+    shape: of this part.
+    transform: makes it rows of the tensor, from `row` on.
+  """
 
   path: str
   index: tuple
+  start: int
   shape: tuple
   transform: Transform
+  row: int
+
+  @property
+  def at(self):
+    """What to index the leaf with."""
+    return (*self.index, slice(self.start, self.start + self.shape[0]))
+
+  @property
+  def rows(self):
+    """(first, last + 1) row of the tensor."""
+    return self.row, self.row + self.transform.torch_shape(self.shape)[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One tensor of a file: pieces stacked along axis 0; aliases are copies."""
+  """One tensor of a file: pieces that are its rows; aliases are copies."""
 
   key: str
   shape: tuple
   pieces: tuple
   aliases: tuple = ()
 
-  def gather(self, leaves):
-    """The tensor as numpy, from {path: array or anything that indexes}."""
-    parts = [p.transform.to_torch(np.asarray(leaves[p.path][p.index]))
-             for p in self.pieces]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+  def parts(self, leaves):
+    """Yields the tensor's rows piece by piece, from {path: array or Leaf}."""
+    for p in self.pieces:
+      yield p.transform.to_torch(np.asarray(leaves[p.path][p.at]))
 
-  def scatter(self, tensor, number):
-    """Our block for piece `number`, out of the whole tensor."""
-    if len(self.pieces) > 1:
-      ends = np.cumsum([p.transform.torch_shape(p.shape)[0]
-                        for p in self.pieces])
-      tensor = np.split(tensor, ends[:-1])[number]
-    piece = self.pieces[number]
-    return piece.transform.from_torch(tensor, piece.shape)
+  def gather(self, leaves, start=0, stop=None):
+    """Rows of the tensor as numpy."""
+    stop, found = self.shape[0] if stop is None else stop, []
+    for p in self.pieces:
+      first, end = p.rows
+      if first < stop and start < end:
+        rows = p.transform.to_torch(np.asarray(leaves[p.path][p.at]))
+        found.append(rows[max(start - first, 0):stop - first])
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def flatten(tree, prefix=""):

@@ -9,6 +9,7 @@ experts and mode are read off the tree's shapes.
 
 import collections
 import itertools
+import math
 import re
 
 from drivemoe_jax.weights import blocks
@@ -26,6 +27,9 @@ from drivemoe_jax.weights.blocks import (
 
 GROUPS = ("dense", "moe", "last")  # scan groups, in the order of the layers
 _GROUP = re.compile(r"layers/(dense|moe|last)/")
+TABLE = "llm/embedder/input_embedding"
+STACKED = ("bv", "pi0")  # columns whose tensors stack every layer
+CHUNK = 1 << 25  # elements that are moved at once, where rows can be cut
 
 _DENSE = (("kernel", "weight", TRANSPOSE), ("bias", "bias", COPY))
 _HEADS = (("kernel", "weight", DENSE_HEADS), ("bias", "bias", BIAS_HEADS))
@@ -147,7 +151,7 @@ def _router_rows():
 
 
 NAMES = (
-    Name("llm/embedder/input_embedding", "embed_tokens.weight",
+    Name(TABLE, "embed_tokens.weight",
          hf="language_model.model.embed_tokens.weight"),
     *_vision_rows(),
     *_stream_rows(),
@@ -171,11 +175,11 @@ def entries(shapes, column="official"):
 
   Args:
     shapes: {path: shape} of the parameters (and carried weights).
-    column: "official", "hf" (PaliGemma alone) or "bv" (the same; its leaves
-      stack every layer, so that pieces are whole leaves).
+    column: "official", "hf" (PaliGemma alone), "bv" (the same; one tensor
+      stacks every layer) or "pi0" (PaliGemma and a dense expert, likewise).
 
   Returns:
-    Entries in natural order of their keys.
+    Entries in the order of our leaves, so that each is passed once.
 
   Raises:
     ValueError: a path that NAMES does not know.
@@ -184,22 +188,25 @@ def entries(shapes, column="official"):
   for name in NAMES:
     rows[name.ours].append(name)
   first = _first_layers(shapes)
-  pieces, aliases = collections.defaultdict(dict), collections.defaultdict(dict)
+  pieces, aliases = collections.defaultdict(list), collections.defaultdict(dict)
   for path in sorted(shapes, key=_group_order):
     template = _GROUP.sub("layers/{group}/", path, count=1)
     if template not in rows:
       raise ValueError(
           f"no name for parameter {path!r}; add a row to weights.names.NAMES")
-    for name in rows[template]:
-      if getattr(name, column) is None:
-        continue
-      for piece, fields in _blocks(name, path, shapes, first, column):
-        key = getattr(name, column).format(**fields)
-        pieces[key][name.packed[0], piece.path, piece.index] = piece
-        if column == "official" and name.alias:
-          aliases[key][name.alias.format(**fields)] = True
-  return [_entry(key, pieces[key], tuple(aliases[key]))
-          for key in sorted(pieces, key=blocks.natural)]
+    wanted = [name for name in rows[template] if getattr(name, column)]
+    if column in STACKED:  # halves of a leaf are one tensor there
+      wanted = wanted[:1]
+    found = [(piece, name, fields) for name in wanted
+             for piece, fields in _blocks(name, path, shapes, first, column)]
+    for piece, name, fields in sorted(
+        found, key=lambda f: (f[0].index, f[0].start)):
+      key = getattr(name, column).format(**fields)
+      pieces[key].append(piece)
+      if column == "official" and name.alias:
+        aliases[key][name.alias.format(**fields)] = True
+  return [_entry(key, found, tuple(aliases[key]))
+          for key, found in pieces.items()]
 
 
 def alphas(shapes):
@@ -214,6 +221,12 @@ def alphas(shapes):
   if "router/skill/kernel" in shapes:
     found["skill"] = (ALPHAS["skill"], (7,))
   return found
+
+
+def table_rows(ours):
+  """Rows of big_vision's token table: PaliGemma's vocabulary without the row
+  of the image token and the padding to a multiple of 64 that follow it."""
+  return ours - 64 if ours > 64 and ours % 64 == 0 else ours
 
 
 def to_official(tree):
@@ -249,12 +262,13 @@ def _first_layers(shapes):
 
 def _blocks(name, path, shapes, first, column):
   """Yields (Piece, fields of its key) for one row at one path."""
-  shape = tuple(shapes[path])
-  if column == "bv":
-    yield blocks.Piece(path, (), shape, COPY), {}
-    return
-  match = _GROUP.search(path)
+  shape, match = tuple(shapes[path]), _GROUP.search(path)
   start = first[path[:match.end()]] if match else 0
+  if column in STACKED:
+    if path == TABLE:
+      shape = (table_rows(shape[0]), *shape[1:])
+    yield from ((p, {}) for p in _cut(path, (), shape, start))
+    return
   ranges = [range(n) if isinstance(a, str) else (a,)
             for a, n in zip(name.axes, shape)]
   for index in itertools.product(*ranges):
@@ -264,12 +278,26 @@ def _blocks(name, path, shapes, first, column):
       e, skills = at["expert"], shapes["router/skill/kernel"][-1]
       fields["expert"] = (f"skill_experts.{e}" if e < skills
                           else f"shared_experts.{e - skills}")
-    yield blocks.Piece(path, index, shape[len(index):], name.transform), fields
+    block, part = shape[len(index):], name.packed[0]
+    if name.transform is COPY:
+      pieces = _cut(path, index, block, part * block[0])
+    else:
+      row = part * name.transform.torch_shape(block)[0]
+      pieces = [blocks.Piece(path, index, 0, block, name.transform, row)]
+    yield from ((piece, fields) for piece in pieces)
+
+
+def _cut(path, index, shape, row):
+  """Pieces of at most CHUNK elements, or one row, that are copied."""
+  step = max(1, CHUNK // math.prod(shape[1:]))
+  for start in range(0, shape[0], step):
+    rows = min(step, shape[0] - start)
+    yield blocks.Piece(
+        path, index, start, (rows, *shape[1:]), COPY, row + start)
 
 
 def _entry(key, pieces, aliases):
-  parts = sorted(pieces.items(), key=lambda item: item[0][0])  # stable
-  pieces = tuple(piece for _, piece in parts)
-  shapes = [p.transform.torch_shape(p.shape) for p in pieces]
-  rows = sum(s[0] for s in shapes)
-  return blocks.Entry(key, (rows, *shapes[0][1:]), pieces, aliases)
+  pieces = tuple(sorted(pieces, key=lambda piece: piece.row))  # stable
+  rest = pieces[0].transform.torch_shape(pieces[0].shape)[1:]
+  rows = max(piece.rows[1] for piece in pieces)
+  return blocks.Entry(key, (rows, *rest), pieces, aliases)

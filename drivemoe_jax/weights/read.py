@@ -1,260 +1,247 @@
-"""Reads official DriveMoE weights (safetensors or .pt) into our tree.
+"""Reads weights of any format into our tree, leaf by leaf.
 
-Strict: a missing, extra or reshaped tensor is an error that lists it, and the
-two copies of what the expert streams share must be equal. `scan` leaves the
-tensors in the file and reads each block when it is indexed; `official` loads.
+Strict: a missing, extra or reshaped tensor is an error that lists it, unless
+it was allowed; what was loaded, starts fresh or was skipped is told in a table.
+`scan` leaves the numbers in the file and reads each block when it is indexed,
+`load` places them on the mesh. Each byte is read once, and beside the arrays
+that stay the host holds one leaf at most.
 """
 
-import collections
 import dataclasses
-import glob
-import json
-import math
-import os
-import pickle
-import zipfile
+import re
 
-import ml_dtypes
 import numpy as np
-import safetensors
 
 from data_pipeline import errors
-from drivemoe_jax.weights import blocks, infer, names
+from drivemoe_jax.weights import blocks, files, infer, names, regions, tensors
+from drivemoe_jax.weights import leaf as leaf_lib
 
-FLOATS = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-NUMBERS = ("stage", "horizon_steps", "cond_steps")
-NO_TORCH = ("needs torch: install the CPU build of torch, or use .safetensors, "
-            "which needs none")
-TensorFile = collections.namedtuple("TensorFile", "shapes get meta")
+CARRIED = "llm/final_norm/scale"  # kept beside params: only PaliGemma uses it
+LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """A model's weights and what an official checkpoint says beside them.
+  """A model's weights and what is said beside them.
 
   Attributes:
-    params: our tree, nested or as {path: leaf}; leaves are arrays or Leaf.
-    alphas: focal weights, {"camera": [5], "skill": [7]}; {} for Drive-pi0.
-    meta: ints under "stage", "horizon_steps", "cond_steps", as far as known.
+    params: our tree, nested or as {path: leaf}; leaves are arrays or Leafs.
+    alphas: focal weights, {"camera": [5], "skill": [7]}; {} where unknown.
+    meta: ints under files.NUMBERS, as far as known.
+    carried: {path: leaf} of weights that are kept but no parameters.
+    heads: {"vision", "text", "kv"}, None where the source does not tell; then
+      head axes are 1, and big_vision's layout cannot be made.
+    fresh: paths of `like` that the source does not hold.
+    skipped: keys of the source that were left out.
   """
 
   params: dict
   alphas: dict
   meta: dict
+  carried: dict = dataclasses.field(default_factory=dict)
+  heads: dict | None = None
+  fresh: tuple = ()
+  skipped: tuple = ()
 
 
-class Leaf:
-  """A parameter still lying in a file: leaf[index] reads that block alone."""
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+  """What may differ between a file and the model, as regexes of whole names.
 
-  def __init__(self, shape, dtype):
-    self.shape, self.dtype = tuple(shape), dtype
-    self.blocks = {}  # index over the leading axes -> function that reads
+  Attributes:
+    missing: paths of ours that may start fresh.
+    extra: keys of the file that may be left out.
+    only: path prefix; nothing else is loaded ("img").
+  """
 
-  def __getitem__(self, index):
-    return self.blocks[index]()
-
-  def __array__(self, dtype=None, copy=None):
-    whole = np.empty(self.shape, self.dtype)
-    for index, read in self.blocks.items():
-      whole[index] = read()
-    return whole.astype(dtype or self.dtype, copy=False)
+  missing: str = ""
+  extra: str = ""
+  only: str = ""
 
 
-def official(path, like, tie=None):
-  """Loads an official file.
+STRICT = Allowed()
+
+
+def load(source, like, shardings=None, *, tie=None, allowed=STRICT):
+  """Loads weights.
 
   Args:
-    path: .safetensors file, folder of such files, or .pt (needs torch).
+    source: path or files.File.
     like: tree of arrays or jax.ShapeDtypeStruct: shapes and dtypes wanted.
+    shardings: tree like `like` of where the leaves go; None for host memory.
     tie: "action" or "proprio": whose copy to take where the streams' copies of
       a shared weight differ; None refuses such a file.
+    allowed: what may be missing or left over.
 
   Returns:
-    Weights with params like `like`, as numpy arrays.
+    Weights; params like `like`, but without what is `fresh`.
 
   Raises:
-    CheckpointError: not such a file, or it does not fit `like`.
+    CheckpointError: no weight file, or it does not fit `like`.
   """
-  lazy = scan(path, like, tie)
-  params = {p: np.asarray(leaf) for p, leaf in lazy.params.items()}
-  return dataclasses.replace(lazy, params=blocks.unflatten(params))
+  lazy = scan(source, like, tie=tie, allowed=allowed)
+  where = blocks.flatten(shardings) if shardings is not None else {}
+  place = lambda path, leaf: (
+      leaf_lib.place(leaf, where[path]) if where else np.asarray(leaf))
+  params = {path: place(path, leaf) for path, leaf in lazy.params.items()}
+  carried = {path: np.asarray(leaf) for path, leaf in lazy.carried.items()}
+  return dataclasses.replace(
+      lazy, params=blocks.unflatten(params), carried=carried)
 
 
-def scan(path, like=None, tie=None):
-  """Like `official`, with Leafs in params; without `like`, infers the tree."""
-  file = open_file(path)
+def scan(source, like=None, *, tie=None, heads=None, allowed=STRICT):
+  """Like `load`, with Leafs; without `like` the tree is the file's own.
+
+  Args:
+    heads: {"vision", "text", "kv"} for a file that does not tell, if known.
+  """
+  file = files.open_file(source) if isinstance(source, str) else source
+  carried = {}
   if like is None:
-    shapes, dtypes = infer.shapes(file.shapes, path), {}
+    shapes, heads = _own_shapes(file, heads)
+    dtypes = {}
+    if CARRIED in shapes:
+      carried = {CARRIED: shapes.pop(CARRIED)}
   else:
     shapes = blocks.shapes_of(like)
     dtypes = {p: leaf.dtype for p, leaf in blocks.flatten(like).items()}
-  entries, alphas = names.entries(shapes), names.alphas(shapes)
-  wanted = {key: e.shape for e in entries for key in (e.key, *e.aliases)}
-  _check_keys(path, file.shapes, wanted | dict(alphas.values()))
-  params = {p: Leaf(s, dtypes.get(p, np.float32)) for p, s in shapes.items()}
-  for entry in entries:
-    for number, piece in enumerate(entry.pieces):
-      params[piece.path].blocks[piece.index] = _block_reader(
-          path, file, entry, number, params[piece.path].dtype, tie)
-  return Weights(params, {name: np.asarray(file.get(key), np.float32)
-                          for name, (key, _) in alphas.items()}, file.meta)
+    heads = infer.heads(shapes)
+    _check_heads(file, heads)
+    if names.TABLE in shapes and _holds_final_norm(file):
+      carried = {CARRIED: (shapes[names.TABLE][1],)}
+  inside = {path: shape for path, shape in shapes.items()
+            if (path + "/").startswith(allowed.only)} | (
+                carried if not allowed.only else {})
+  entries = _inside(names.entries(shapes | carried, file.column), inside)
+  alphas = names.alphas(inside) if file.column == "official" else {}
+  fresh, skipped = _fit(file, inside, entries, alphas, allowed)
+  leaves = _leaves(file, inside, entries, set(fresh), dtypes, tie)
+  fresh += [path for path in shapes if path not in inside]
+  return Weights(
+      {path: leaf for path, leaf in leaves.items() if path != CARRIED},
+      {name: np.asarray(file.tensors[key].rows(), np.float32)
+       for name, (key, _) in alphas.items() if key in file.tensors},
+      file.meta, {p: leaf for p, leaf in leaves.items() if p == CARRIED}, heads,
+      tuple(fresh), tuple(skipped))
 
 
-def _block_reader(path, file, entry, number, dtype, tie):
-  def read():
-    tensor = _tied(path, file, entry, tie)
-    return entry.scatter(tensor, number).astype(dtype, copy=False)
-  return read
+def _inside(entries, paths):
+  """Entries without the pieces of other paths."""
+  kept = [dataclasses.replace(e, pieces=tuple(
+      p for p in e.pieces if p.path in paths)) for e in entries]
+  return [e for e in kept if e.pieces]
 
 
-def _tied(path, file, entry, tie):
-  """The tensor; of two copies the one that `tie` names, else both compared."""
-  if not entry.aliases or tie:
-    keys = [k for k in (entry.key, *entry.aliases) if f".{tie}." in k]
-    return file.get(keys[0] if keys else entry.key)
-  tensor = file.get(entry.key)
-  for alias in entry.aliases:
-    if not same(tensor, file.get(alias)):
+def _holds_final_norm(file):
+  name, = (n for n in names.NAMES if n.ours == CARRIED)
+  return getattr(name, file.column) is not None
+
+
+def _own_shapes(file, heads):
+  """(tree, heads) of a whole file."""
+  if file.tree:
+    return dict(file.tree), file.heads
+  shapes = infer.shapes(file.shapes, file.column, file.path)
+  if file.column == "bv":
+    return shapes, infer.heads(shapes)
+  heads = heads or file.heads or infer.published_heads(shapes)
+  return (infer.with_heads(shapes, heads) if heads else shapes), heads
+
+
+def _check_heads(file, ours):
+  """A torch file's shapes hide its heads; its config may tell them."""
+  told = file.heads or {}
+  for name, count in ours.items():
+    if told.get(name, count) != count:
       raise errors.CheckpointError(
-          f"{path}: {entry.key} and {alias} differ, yet the streams share this "
-          "weight; choose one with --tie action or --tie proprio")
-  return tensor
+          f"{file.path} has {told[name]} {name} attention heads, the model "
+          f"{count}; configure the model as the file's")
 
 
-def same(a, b):
-  """Whether two arrays agree in shape, dtype and every bit."""
-  if a.shape != b.shape or a.dtype != b.dtype:
-    return False
-  a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
-  step = 1 << 24  # so that the comparison's own memory stays small
-  return all(np.array_equal(a[i:i + step], b[i:i + step])
-             for i in range(0, len(a), step))
-
-
-def _check_keys(path, found, wanted):
-  problems = {
-      "missing": sorted(wanted.keys() - found.keys(), key=blocks.natural),
-      "extra": sorted(found.keys() - wanted.keys(), key=blocks.natural),
+def _fit(file, shapes, entries, alphas, allowed):
+  """([fresh paths], [skipped keys]); raises for what is not allowed."""
+  found = file.shapes
+  wanted = {key: e.shape for e in entries for key in (e.key, *e.aliases)}
+  wanted |= dict(alphas.values())
+  absent = wanted.keys() - found.keys()
+  held = {p.path for e in entries for p in e.pieces if e.key in found}
+  fresh = [path for path in shapes
+           if path not in held and re.fullmatch(allowed.missing, path)]
+  excused = set()
+  for e in entries:
+    if all(p.path in fresh for p in e.pieces):
+      excused |= {e.key, *e.aliases}
+  excused |= {key for key, _ in alphas.values()
+              if re.fullmatch(allowed.missing, key)}
+  missing = absent - excused
+  named = {p.path for e in entries for p in e.pieces}
+  missing |= {path for path in shapes.keys() - named - set(fresh)}
+  extra = found.keys() - wanted.keys()
+  skipped = [key for key in extra
+             if allowed.only or re.fullmatch(allowed.extra, key)]
+  _refuse(file.path, {
+      "missing": missing,
+      "extra": extra - set(skipped),
       "reshaped": [
           f"{key} {tuple(found[key])} in the file, {wanted[key]} in the model"
-          for key in sorted(wanted.keys() & found.keys(), key=blocks.natural)
-          if tuple(found[key]) != tuple(wanted[key])],
-  }
+          for key in wanted.keys() & found.keys()
+          if tuple(found[key]) != tuple(wanted[key])]})
+  return fresh, sorted(skipped, key=blocks.natural)
+
+
+def _refuse(path, problems):
   told = []
   for kind, keys in problems.items():
-    if keys:
-      more = f" and {len(keys) - 20} more" if len(keys) > 20 else ""
-      told.append(f"{len(keys)} {kind}: {', '.join(keys[:20])}{more}")
+    if keys := sorted(keys, key=blocks.natural):
+      more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+      told.append(f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{more}")
   if told:
     raise errors.CheckpointError(
         f"{path} does not fit the model; {'; '.join(told)}; name a file of "
-        "this model, or configure the model as the file's")
+        "this model, configure the model as the file's, or allow by regex "
+        "what may be missing or extra")
 
 
-def open_file(path):
-  """TensorFile: shapes, meta and a function that reads a tensor by its key.
+def _leaves(file, shapes, entries, fresh, dtypes, tie):
+  """{path: Leaf} of all that the file holds."""
+  kept, leaves = {}, {}
+  for entry in entries:
+    for piece in entry.pieces:
+      if piece.path in fresh:
+        continue
+      if piece.path not in leaves:
+        dtype = dtypes.get(piece.path, file.tensors[entry.key].dtype)
+        leaves[piece.path] = leaf_lib.Leaf(shapes[piece.path], dtype, kept)
+      leaf = leaves[piece.path]
+      leaf.parts.append((regions.of_index(piece.at, leaf.shape),
+                         _reader(file, entry, piece, leaf.dtype, tie)))
+  table = leaves.get(names.TABLE)
+  if table is not None:
+    leaf_lib.pad(table)
+  return {path: leaves[path] for path in shapes if path in leaves}
 
-  Raises:
-    CheckpointError: nothing there, or neither safetensors nor a whole .pt.
-  """
-  if not os.path.exists(path):
-    raise errors.CheckpointError(f"no weights at {path}; check the path")
-  if path.endswith(".pt"):
-    return _open_pt(path)
-  if not os.path.isdir(path):
-    return _open_safetensors([path])
-  shards = sorted(glob.glob(os.path.join(path, "*.safetensors")))
-  if not shards:
-    raise errors.CheckpointError(
-        f"{path} is neither a training folder (config.json, checkpoints/) nor "
-        "does it hold *.safetensors; name a weight file")
-  return _open_safetensors(shards)
+
+def _reader(file, entry, piece, dtype, tie):
+  def read():
+    rows = _tied(file, entry, *piece.rows, tie)
+    block = piece.transform.from_torch(rows, piece.shape)
+    shape = (1,) * len(piece.index) + piece.shape
+    return block.astype(dtype, copy=False).reshape(shape)
+  return read
 
 
-def _open_safetensors(paths):
-  shapes, home, meta = {}, {}, {}
-  for path in paths:
-    try:
-      # The library checks the header, every tensor's place and the file's end.
-      with safetensors.safe_open(path, "np"):
-        header, start = _header(path)
-    except (safetensors.SafetensorError, OSError) as error:
+def _tied(file, entry, start, stop, tie):
+  """Rows of a tensor; of two copies the one that `tie` names, else both."""
+  if not entry.aliases or tie:
+    keys = [k for k in (entry.key, *entry.aliases) if f".{tie}." in k]
+    return file.tensors[keys[0] if keys else entry.key].rows(start, stop)
+  tensor = file.tensors[entry.key]
+  rows = tensor.rows(start, stop)
+  for alias in entry.aliases:
+    other = file.tensors[alias]
+    if other.place != tensor.place and not tensors.same(
+        rows, other.rows(start, stop)):
       raise errors.CheckpointError(
-          f"{path} is no whole safetensors file ({error}); copy or download "
-          "it again") from error
-    meta |= header.pop("__metadata__", {})
-    for key, tensor in header.items():
-      name = _plain(key)
-      if name in home:
-        raise errors.CheckpointError(
-            f"{path}: a second tensor {name}; remove one of the files")
-      if tensor["dtype"] not in FLOATS:
-        raise errors.CheckpointError(
-            f"{path}: {key} is {tensor['dtype']}; weights must be one of "
-            f"{', '.join(FLOATS)}")
-      shapes[name] = tuple(tensor["shape"])
-      home[name] = (path, FLOATS[tensor["dtype"]],
-                    start + tensor["data_offsets"][0])
-
-  def get(name):
-    # Not through the library, whose memory map would count as ours.
-    path, dtype, offset = home[name]
-    size = math.prod(shapes[name]) * np.dtype(dtype).itemsize
-    data = np.fromfile(path, np.uint8, size, offset=offset)
-    return data.view(dtype).reshape(shapes[name])
-  return TensorFile(
-      shapes, get, {n: int(meta[n]) for n in NUMBERS if n in meta})
-
-
-def _header(path):
-  """(parsed header, where the tensors begin) of a checked safetensors file."""
-  with open(path, "rb") as file:
-    size = int.from_bytes(file.read(8), "little")
-    return json.loads(file.read(size)), 8 + size
-
-
-def _open_pt(path):
-  torch = import_torch(path)
-  try:
-    # weights_only: a pickle that would run code is refused, never executed.
-    whole = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-  except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError,
-          zipfile.BadZipFile) as error:
-    raise errors.CheckpointError(
-        f"{path} is no whole PyTorch checkpoint of plain tensors "
-        f"({str(error).splitlines()[0]}); copy or export it again") from error
-  if not isinstance(whole, dict) or "model" not in whole:
-    raise errors.CheckpointError(
-        f"{path} has no 'model' entry, so it is no official checkpoint; write "
-        "it as {'model': state_dict, ...}")
-  tensors = {_plain(key): value for key, value in whole["model"].items()}
-  for key, tensor in tensors.items():
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-      raise errors.CheckpointError(
-          f"{path}: {key} is {tensor.dtype}; weights must be floating point")
-  return TensorFile(
-      {key: tuple(tensor.shape) for key, tensor in tensors.items()},
-      lambda key: from_torch(tensors[key]),
-      {n: whole[n] for n in NUMBERS if whole.get(n) is not None})
-
-
-def from_torch(tensor):
-  """numpy view of a torch tensor, bfloat16 included."""
-  if str(tensor.dtype) == "torch.bfloat16":
-    import torch
-    return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-  return tensor.numpy()
-
-
-def import_torch(path):
-  """torch, or an error that says how to do without it."""
-  try:
-    import torch
-  except ImportError:
-    raise errors.CheckpointError(f"{path} {NO_TORCH}") from None
-  return torch
-
-
-def _plain(key):
-  """Drops what torch.compile puts before a module's names."""
-  return key.replace("_orig_mod.", "")
+          f"{file.path}: {entry.key} and {alias} differ, yet the streams share "
+          "this weight; choose one with --tie action or --tie proprio")
+  return rows

@@ -1,180 +1,276 @@
-"""Writes official DriveMoE weights: safetensors, or the .pt envelope.
+"""Writes weights: official .pt or safetensors, Hugging Face's, big_vision's.
 
-One tensor is in memory at a time. The file grows under a temporary name, is
-read back, compared element by element, and only then gets its own name.
+One piece of a tensor is in memory at a time. A target grows under a temporary
+name, is read back, compared element by element, and only then gets its own.
 """
 
 import contextlib
 import json
 import os
+import shutil
 
-import ml_dtypes
+import jax
 import numpy as np
-import safetensors
 
 from data_pipeline import errors
-from drivemoe_jax.weights import blocks, names, read
+from drivemoe_jax.weights import (
+  blocks,
+  files,
+  formats,
+  hf_config,
+  names,
+  read,
+  tensors,
+  torch_file,
+)
 
-DTYPES = {"float32": np.dtype(np.float32),
-          "bfloat16": np.dtype(ml_dtypes.bfloat16)}
-_CODES = {"float32": "F32", "bfloat16": "BF16"}
+MAX_SHARD = 4_000_000_000
+HOLDERS = {".pt": ("official",), ".npz": ("bv",),
+           ".safetensors": ("official", "hf", "bv"),
+           "": ("official", "hf", "bv")}
 
 
-def official(target, weights, *, dtype="float32", overwrite=False):
-  """Writes one checkpoint under the official names.
+def write(target, weights, *, column="official", dtype="float32",
+          max_shard=MAX_SHARD, overwrite=False, check=None):
+  """Writes one checkpoint.
 
   Args:
-    target: NAME.pt for the official envelope (needs torch), NAME.safetensors,
-      or a folder, which gets model.safetensors.
-    weights: read.Weights; leaves of params may be arrays or read.Leaf.
+    target: NAME.pt, NAME.npz, NAME.safetensors, or a folder, which gets
+      safetensors of at most `max_shard` bytes and their index.
+    weights: read.Weights; leaves may be arrays or read.Leaf.
+    column: whose names: "official", "hf" or "bv"; the latter two are
+      PaliGemma alone. .pt is official, .npz is bv.
     dtype: "float32" or "bfloat16".
     overwrite: replace what lies at the target.
+    check: called with the path of what was written and read back, before it
+      gets its name; whatever it raises leaves nothing behind.
 
   Returns:
-    The path of the file.
+    The path of the file or folder.
 
   Raises:
-    CheckpointError: the target exists, the disk is full, torch is missing, or
-      what was written reads back otherwise.
+    ConfigError: a suffix that cannot hold these names.
+    CheckpointError: the target exists, the disk is full, the weights lack
+      something, or what was written reads back otherwise.
   """
-  path = file_of(target)
-  if os.path.exists(path) and not overwrite:
+  kind = check_target(target, column)
+  items = _items(weights, column, dtype)
+  if _taken(target) and not overwrite:
     raise errors.CheckpointError(
-        f"{path} exists; give --overwrite to replace it, or another name")
-  if path.endswith(".pt"):
-    read.import_torch(path)
-  partial = path + ".partial"
+        f"{target} exists; give --overwrite to replace it, or another name")
+  partial = target.rstrip("/") + ".partial"
   try:
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    if path.endswith(".pt"):
-      _write_pt(partial, weights, dtype)
+    os.makedirs(os.path.dirname(partial) or ".", exist_ok=True)
+    _require_space(partial, items, dtype, kind)
+    _remove(partial)
+    if kind == ".pt":
+      torch_file.write(partial, _envelope(weights), [
+          (i.keys, i.shape, i.data) for i in items], formats.CODES[dtype])
+    elif kind == ".npz":
+      formats.npz(partial, items, dtype)
+    elif kind == ".safetensors":
+      formats.safetensors(partial, _flat(items), weights, dtype)
     else:
-      _write_safetensors(partial, weights, dtype)
-    os.replace(partial, path)
+      _write_folder(partial, items, weights, column, dtype, max_shard)
+    _sync(partial)
+    try:
+      _compare(partial, items, weights, column, dtype)
+    except errors.CheckpointError as error:  # unreadable is different too
+      raise errors.CheckpointError(
+          f"{target} reads back otherwise than it was written ({error.args[0]})"
+          "; check the disk and write again") from error
+    if check:
+      check(partial)
+    _give_name(partial, target)
   except OSError as error:
     raise errors.CheckpointError(
-        f"{path} could not be written ({error}); free space or name another "
+        f"{target} could not be written ({error}); free space or name another "
         "place; nothing was left there") from error
   finally:
     _remove(partial)
-  return path
+  return target
 
 
-def file_of(target):
-  """The file that `official` writes for a target."""
-  if target.endswith((".pt", ".safetensors")):
-    return target
-  if os.path.splitext(os.path.basename(os.path.normpath(target)))[1]:
+def check_target(target, column):
+  """The suffix of a target, "" for a folder; ConfigError if it cannot be."""
+  name = os.path.basename(os.path.normpath(target))
+  kind = os.path.splitext(name)[1]
+  if kind not in HOLDERS:
     raise errors.ConfigError(
-        f"--target {target}: write NAME.pt, NAME.safetensors or a folder")
-  return os.path.join(target, "model.safetensors")
+        f"--target {target}: write NAME.pt, NAME.npz, NAME.safetensors or a "
+        "folder")
+  if column not in HOLDERS[kind]:
+    raise errors.ConfigError(
+        f"--target {target} holds --names {' or '.join(HOLDERS[kind])}, not "
+        f"{column}; change one of the two")
+  return kind
 
 
-def table(weights):
-  """[(key, shape, alias_of or None)] of the file, in natural key order."""
-  shapes = blocks.shapes_of(weights.params)
-  rows = [(key, shape, None) for key, shape in names.alphas(shapes).values()]
-  for entry in names.entries(shapes):
-    rows.append((entry.key, entry.shape, None))
-    rows.extend((alias, entry.shape, entry.key) for alias in entry.aliases)
+def table(weights, column="official"):
+  """[(key, shape, alias_of or None)] of the target, in natural key order."""
+  rows = []
+  for item in _items(weights, column, "float32"):
+    rows.append((item.keys[0], item.shape, None))
+    rows += [(alias, item.shape, item.keys[0]) for alias in item.keys[1:]]
   return sorted(rows, key=lambda row: blocks.natural(row[0]))
 
 
-def _tensors(weights, dtype):
-  """Yields (key, aliases, shape, function that makes the array)."""
-  leaves = {path: blocks.host(leaf)
-            for path, leaf in blocks.flatten(weights.params).items()}
+def _leaves(weights):
+  flat = blocks.flatten(weights.params) | blocks.flatten(weights.carried)
+  return {path: blocks.host(leaf) for path, leaf in flat.items()}
+
+
+def _items(weights, column, dtype):
+  """What to write, in the order of our leaves."""
+  leaves = _leaves(weights)
   shapes = blocks.shapes_of(leaves)
-  cast = lambda tensor: np.ascontiguousarray(tensor).astype(
-      DTYPES[dtype], copy=False)
-  for entry in names.entries(shapes):
-    yield (entry.key, entry.aliases, entry.shape,
-           lambda entry=entry: cast(entry.gather(leaves)))
-  for name, (key, shape) in names.alphas(shapes).items():
+  if column != "official":
+    _check_paligemma(weights, shapes, column)
+  elif "io/action_in/linear_1/bias" not in shapes:
+    raise errors.CheckpointError(
+        "the source is PaliGemma alone, an official file is a whole driving "
+        "model; write --names hf or bv, or train from it first")
+  cast = lambda part: np.ascontiguousarray(part).astype(
+      formats.DTYPES[dtype], copy=False)
+  items = [formats.Item((e.key, *e.aliases), e.shape,
+                 lambda e=e: map(cast, e.parts(leaves)), e)
+           for e in names.entries(shapes, column)]
+  for name, (key, shape) in (
+      names.alphas(shapes) if column == "official" else {}).items():
     alpha = np.asarray(weights.alphas.get(name, ()))
     if alpha.shape != shape:
       raise errors.CheckpointError(
           f"{key}: {alpha.shape[0]} focal weights, the official format holds "
           f"{shape[0]}; set as many class counts in the config")
-    yield key, (), shape, lambda alpha=alpha: cast(alpha)
+    items.append(formats.Item((key,), shape, lambda alpha=alpha: [cast(alpha)]))
+  return items
 
 
-def _write_safetensors(path, weights, dtype, with_aliases=True):
-  """Header from shapes, then tensor after tensor; then compares."""
-  header, end = {"__metadata__": {"format": "pt"} | {
-      name: str(value) for name, value in weights.meta.items()}}, 0
-  plan = [(key, aliases if with_aliases else (), shape, make)
-          for key, aliases, shape, make in _tensors(weights, dtype)]
-  for key, aliases, shape, _ in plan:
-    size = int(np.prod(shape)) * DTYPES[dtype].itemsize
-    for name in (key, *aliases):  # the format forbids shared bytes
-      header[name] = {"dtype": _CODES[dtype], "shape": list(shape),
-                      "data_offsets": [end, end + size]}
-      end += size
-  text = json.dumps(header, separators=(",", ":")).encode()
-  text += b" " * (-len(text) % 8)
-  with open(path, "wb") as file:
-    file.write(len(text).to_bytes(8, "little") + text)
-    for _, aliases, _, make in plan:
-      tensor = make().reshape(-1).view(np.uint8)
-      for _ in range(1 + len(aliases)):
-        file.write(tensor.data)
-    file.flush()
-    os.fsync(file.fileno())
-  get = read.open_file(path).get
-  for key, aliases, _, make in plan:
-    _compare(path, key, make(), map(get, (key, *aliases)))
+def _check_paligemma(weights, shapes, column):
+  if read.CARRIED not in shapes:
+    raise errors.CheckpointError(
+        f"the source lacks {read.CARRIED}, which PaliGemma's own formats hold "
+        "and official files drop; name a PaliGemma file with --final-norm")
+  if column == "bv" and not weights.heads:
+    raise errors.CheckpointError(
+        "the source does not tell its numbers of attention heads, which "
+        "big_vision's layout needs; state them with --heads VISION,TEXT,KV")
+  heads = weights.heads or {}
+  if heads and heads["kv"] == heads["text"] > 1:
+    raise errors.CheckpointError(
+        f"{heads['kv']} key heads for {heads['text']} query heads: big_vision "
+        "and Hugging Face lay such a Gemma out otherwise; export it as "
+        "--names official")
 
 
-def _write_pt(path, weights, dtype):
-  """The envelope, its tensors mapped from a safetensors file beside it."""
-  import torch
-  raw = path + ".safetensors"
-  try:
-    _write_safetensors(raw, weights, dtype, with_aliases=False)
-    with safetensors.safe_open(raw, "pt") as file:
-      tensors = {}
-      for key, aliases, _, _ in _tensors(weights, dtype):
-        tensor = file.get_tensor(key)
-        tensors |= {name: tensor for name in (key, *aliases)}  # stored once
-      model = {key: tensors[key]
-               for key in sorted(tensors, key=blocks.natural)}
-      _save(torch, _envelope(weights, model), path)
-  finally:
-    _remove(raw)
-  model = torch.load(path, weights_only=True, mmap=True)["model"]
-  for key, aliases, _, make in _tensors(weights, dtype):
-    _compare(path, key, make(), (
-        read.from_torch(model[name]) for name in (key, *aliases)))
+def _flat(items):
+  return [(key, item) for item in items for key in item.keys]
 
 
-def _save(torch, envelope, path):
-  with open(path, "wb") as file:
-    try:
-      torch.save(envelope, file)
-    except RuntimeError as error:  # how torch reports a full disk
-      raise OSError(str(error).splitlines()[0]) from error
-    file.flush()
-    os.fsync(file.fileno())
+def _write_folder(path, items, weights, column, dtype, max_shard):
+  shards, size = [[]], 0
+  for key, item in _flat(items):
+    if shards[-1] and size + item.size(dtype) > max_shard:
+      shards.append([])
+      size = 0
+    shards[-1].append((key, item))
+    size += item.size(dtype)
+  os.makedirs(path)
+  where = {}
+  for number, flat in enumerate(shards, 1):
+    name = (f"model-{number:05}-of-{len(shards):05}.safetensors"
+            if len(shards) > 1 else "model.safetensors")
+    where |= {key: name for key, _ in flat}
+    formats.safetensors(os.path.join(path, name), flat, weights, dtype)
+  if len(shards) > 1:
+    total = sum(item.size(dtype) for _, item in _flat(items))
+    _write_json(os.path.join(path, files.INDEX), {
+        "metadata": {"total_size": total},
+        "weight_map": dict(sorted(where.items()))})
+  if column == "hf" and weights.heads:
+    _write_json(os.path.join(path, "config.json"), hf_config.of(
+        blocks.shapes_of(_leaves(weights)), weights.heads, dtype))
 
 
-def _envelope(weights, model):
+def _envelope(weights):
   """What the release's loaders look for; Drive-pi0's knows no stage."""
-  envelope = {"cnt_update": 0, "cnt_batch": 0, "model": model,
-              "wandb_id": None}
+  envelope = {"cnt_update": 0, "cnt_batch": 0, "model": None, "wandb_id": None}
   if weights.alphas:
+    number = lambda name: weights.meta.get(name)
     envelope |= {"run_name": None} | {
-        name: weights.meta.get(name) for name in read.NUMBERS}
+        name: None if number(name) is None else int(number(name))
+        for name in files.NUMBERS}
   return envelope
 
 
-def _compare(path, key, wanted, found):
-  if not all(read.same(wanted, tensor) for tensor in found):
-    raise errors.CheckpointError(
-        f"{path}: {key} reads back otherwise than it was written; check the "
-        "disk and write again")
+def _compare(path, items, weights, column, dtype):
+  """Reads all of it back through the reader and compares every element."""
+  leaves = _leaves(weights)
+  held = {p.path for i in items if i.entry for p in i.entry.pieces}
+  like = {p: jax.ShapeDtypeStruct(leaves[p].shape, formats.DTYPES[dtype])
+          for p in leaves if p in held and p != read.CARRIED}
+  again = read.scan(path, blocks.unflatten(like))
+  found = again.params | again.carried
+  for item in items:
+    for p in item.entry.pieces if item.entry else ():
+      wanted = np.asarray(leaves[p.path][p.at]).astype(formats.DTYPES[dtype])
+      if not tensors.same(wanted, found[p.path][p.at]):
+        _differs(item.keys[0])
+  for name, (key, _) in (
+      names.alphas(blocks.shapes_of(like)) if column == "official"
+      else {}).items():
+    wanted = np.asarray(weights.alphas[name]).astype(formats.DTYPES[dtype])
+    if not np.array_equal(wanted.astype(np.float32), again.alphas[name]):
+      _differs(key)
+
+
+def _differs(key):
+  raise errors.CheckpointError(f"{key} differs")
+
+
+def _taken(target):
+  if os.path.isdir(target):
+    return any(name.endswith((".safetensors", ".index.json"))
+               for name in os.listdir(target))
+  return os.path.exists(target)
+
+
+def _require_space(partial, items, dtype, kind):
+  need = sum(item.size(dtype) * (1 if kind == ".pt" else len(item.keys))
+             for item in items)
+  free = shutil.disk_usage(os.path.dirname(partial) or ".").free
+  if need > free:
+    raise OSError(28, f"No space left on device: {need:,} bytes needed, "
+                  f"{free:,} free")
+
+
+def _sync(path):
+  for name in ([os.path.join(path, n) for n in sorted(os.listdir(path))]
+               if os.path.isdir(path) else [path]):
+    with open(name, "rb+") as file:
+      os.fsync(file.fileno())
+
+
+def _give_name(partial, target):
+  """Moves a whole file or folder to its name, the index of shards last."""
+  if not os.path.isdir(partial) or not os.path.isdir(target):
+    os.replace(partial, target)
+    return
+  for name in os.listdir(target):
+    if name.endswith((".safetensors", ".index.json")):
+      os.remove(os.path.join(target, name))
+  for name in sorted(os.listdir(partial),
+                     key=lambda name: name.endswith(".json")):
+    os.replace(os.path.join(partial, name), os.path.join(target, name))
+
+
+def _write_json(path, value):
+  with open(path, "w", encoding="utf-8") as file:
+    json.dump(value, file, indent=1)
 
 
 def _remove(path):
-  with contextlib.suppress(FileNotFoundError):
+  if os.path.isdir(path):
+    shutil.rmtree(path, ignore_errors=True)
+  with contextlib.suppress(FileNotFoundError, IsADirectoryError):
     os.remove(path)

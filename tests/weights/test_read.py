@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from data_pipeline import errors
 from drivemoe_jax.weights import blocks, names, read, write
+from drivemoe_jax.weights import tensors as tensors_lib
 from tests.weights import trees
 
 SHARED = "joint_model.mixtures.{}.layers.0.self_attn.q_proj.weight"
@@ -19,7 +20,7 @@ def assert_same(got, want):
   got, want = blocks.flatten(got), blocks.flatten(want)
   assert got.keys() == want.keys()
   for path in want:
-    assert read.same(np.asarray(got[path]), np.asarray(want[path])), path
+    assert tensors_lib.same(np.asarray(got[path]), np.asarray(want[path])), path
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def save(tmp_path):
 
 
 def test_a_library_written_file_reads_back(tree, tensors, save):
-  weights = read.official(save(tensors, metadata={"stage": "2"}), tree)
+  weights = read.load(save(tensors, metadata={"stage": "2"}), tree)
   assert_same(weights.params, trees.random_weights(tree).params)
   assert weights.meta == {"stage": 2}
   np.testing.assert_array_equal(
@@ -58,7 +59,7 @@ def test_a_library_written_file_reads_back(tree, tensors, save):
 def test_leaves_take_the_dtype_asked_for(tree, tensors, save):
   like = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, ml_dtypes.bfloat16), tree)
-  params = read.official(save(tensors), like).params
+  params = read.load(save(tensors), like).params
   leaf = params["router"]["skill"]["kernel"]
   np.testing.assert_array_equal(
       leaf, tensors["joint_model.action_router.router_linear.weight"].T.astype(
@@ -68,7 +69,7 @@ def test_leaves_take_the_dtype_asked_for(tree, tensors, save):
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_half_precision_files_widen_exactly(tree, tensors, save, dtype):
   halves = {k: v.astype(dtype) for k, v in tensors.items()}
-  params = read.official(save(halves), tree).params
+  params = read.load(save(halves), tree).params
   assert params["view_embedding"].dtype == np.float32
   np.testing.assert_array_equal(
       params["view_embedding"], halves["view_embeddings.weight"].astype("f4"))
@@ -78,7 +79,7 @@ def test_compiled_modules_prefixes_are_dropped(tree, tensors, save):
   compiled = {"_orig_mod." + key.replace("joint_model.",
                                          "joint_model._orig_mod."): value
               for key, value in tensors.items()}
-  assert_same(read.official(save(compiled), tree).params,
+  assert_same(read.load(save(compiled), tree).params,
               trees.random_weights(tree).params)
 
 
@@ -86,11 +87,11 @@ def test_a_folder_of_shards_is_one_file(tree, tensors, save, tmp_path):
   keys = sorted(tensors)
   save({k: tensors[k] for k in keys[:50]}, "model-1.safetensors")
   path = save({k: tensors[k] for k in keys[50:]}, "model-2.safetensors")
-  assert_same(read.official(str(tmp_path), tree).params,
+  assert_same(read.load(str(tmp_path), tree).params,
               trees.random_weights(tree).params)
   save({keys[0]: tensors[keys[0]]}, "model-3.safetensors")
   with pytest.raises(errors.CheckpointError, match="a second tensor"):
-    read.official(str(tmp_path), tree)
+    read.load(str(tmp_path), tree)
   assert path
 
 
@@ -100,7 +101,7 @@ def test_missing_extra_and_reshaped_tensors_are_listed(tree, tensors, save):
   broken["lora.weight"] = np.zeros((2, 2), np.float32)
   broken["view_embeddings.weight"] = np.zeros((4, 16), np.float32)
   with pytest.raises(errors.CheckpointError) as caught:
-    read.official(save(broken), tree)
+    read.load(save(broken), tree)
   told = str(caught.value)
   assert "2 missing: " + SHARED.format("action") in told
   assert "proprio_encoder.bias" in told
@@ -112,21 +113,21 @@ def test_missing_extra_and_reshaped_tensors_are_listed(tree, tensors, save):
 def test_a_transposed_matrix_is_reshaped_not_read(tree, tensors, save):
   key = "action_encoder.linear_2.weight"
   with pytest.raises(errors.CheckpointError, match="1 reshaped"):
-    read.official(save(tensors | {key: tensors[key].T}), tree)
+    read.load(save(tensors | {key: tensors[key].T}), tree)
 
 
 def test_a_deeper_model_misses_its_layers(tensors, save):
   deeper = trees.shapes(trees.ODD | dict(layers=7))
   with pytest.raises(errors.CheckpointError, match="missing: .* and .* more"):
-    read.official(save(tensors), deeper)
+    read.load(save(tensors), deeper)
 
 
 def test_tied_copies_that_differ_need_a_choice(tree, tensors, save):
   moved = tensors[SHARED.format("action")] + 1
   path = save(tensors | {SHARED.format("action"): moved})
   with pytest.raises(errors.CheckpointError, match="differ.*--tie"):
-    read.official(path, tree)
-  pick = lambda tie: read.official(path, tree, tie).params["expert"]["shared"][
+    read.load(path, tree)
+  pick = lambda tie: read.load(path, tree, tie=tie).params["expert"]["shared"][
       "layers"]["dense"]["attn"]["q_einsum"]["w"][0]
   back = lambda w: w.transpose(0, 2, 1).reshape(-1, w.shape[1])
   np.testing.assert_array_equal(back(pick("action")), moved)
@@ -142,18 +143,18 @@ def test_broken_files_are_named(tree, tensors, save, tmp_path):
     path = tmp_path / f"{name}.safetensors"
     path.write_bytes(content)
     with pytest.raises(errors.CheckpointError, match=f"{name}.*no whole"):
-      read.official(str(path), tree)
+      read.load(str(path), tree)
   with pytest.raises(errors.CheckpointError, match="no weights at"):
-    read.official(str(tmp_path / "absent.safetensors"), tree)
+    read.load(str(tmp_path / "absent.safetensors"), tree)
   (tmp_path / "folder").mkdir()
   with pytest.raises(errors.CheckpointError, match="name a weight file"):
-    read.official(str(tmp_path / "folder"), tree)
+    read.load(str(tmp_path / "folder"), tree)
 
 
 def test_integers_are_no_weights(tree, tensors, save):
   ids = tensors | {"embed_tokens.weight": np.zeros((40, 16), np.int32)}
   with pytest.raises(errors.CheckpointError, match="weight is I32"):
-    read.official(save(ids), tree)
+    read.load(save(ids), tree)
 
 
 def test_scan_reads_only_the_block_that_is_asked_for(
@@ -161,8 +162,8 @@ def test_scan_reads_only_the_block_that_is_asked_for(
   lazy = read.scan(save(tensors), tree)
   leaf = lazy.params["expert/action/layers/moe/moe/linear"]
   asked = []
-  monkeypatch.setattr(read, "_tied", lambda path, file, entry, tie: (
-      asked.append(entry.key), file.get(entry.key))[1])
+  monkeypatch.setattr(read, "_tied", lambda file, entry, *at: (
+      asked.append(entry.key), file.tensors[entry.key].rows(*at[:2]))[1])
   block = leaf[1, 4]                               # shared expert, layer 3
   assert asked == ["joint_model.mixtures.action.layers.3.mlp.shared_experts.0"
                    ".down_proj.weight"]
@@ -180,8 +181,8 @@ def test_reference_weights_read_with_nothing_left_over(shared, case, tmp_path):
   wanted = safetensors.numpy.load_file(source)
   assert tensors.keys() == wanted.keys()
   for key, value in wanted.items():
-    assert read.same(tensors[key], value), key
-  target = write.official(str(tmp_path / "again.safetensors"), weights)
+    assert tensors_lib.same(tensors[key], value), key
+  target = write.write(str(tmp_path / "again.safetensors"), weights)
   assert_same(read.scan(target).params, weights.params)
 
 

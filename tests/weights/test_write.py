@@ -6,6 +6,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -28,25 +29,24 @@ def weights():
 
 def test_round_trip_is_exact(odd, tmp_path):
   tree, weights = odd
-  path = write.official(str(tmp_path / "w.safetensors"), weights)
-  again = read.official(path, tree)
+  path = write.write(str(tmp_path / "w.safetensors"), weights)
+  again = read.load(path, tree)
   assert_same(again.params, weights.params)
   assert_same(again.alphas, weights.alphas)
   assert again.meta == weights.meta
 
 
 def test_pt_round_trip_is_exact(odd, tmp_path):
-  pytest.importorskip("torch")
   tree, weights = odd
-  path = write.official(str(tmp_path / "w.pt"), weights)
-  again = read.official(path, tree)
+  path = write.write(str(tmp_path / "w.pt"), weights)
+  again = read.load(path, tree)
   assert_same(again.params, weights.params)
   assert_same(again.alphas, weights.alphas)
   assert again.meta == (weights.meta if weights.alphas else {})
 
 
 def test_the_library_reads_our_header(weights, tmp_path):
-  path = write.official(str(tmp_path / "w.safetensors"), weights)
+  path = write.write(str(tmp_path / "w.safetensors"), weights)
   tensors = safetensors.numpy.load_file(path)
   assert_same(tensors, dict(names.to_official(weights.params)) | {
       names.ALPHAS[name]: value for name, value in weights.alphas.items()})
@@ -60,7 +60,7 @@ def test_the_library_reads_our_header(weights, tmp_path):
 def test_device_arrays_write_as_host_arrays_do(weights, tmp_path):
   on_device = dataclasses.replace(
       weights, params=jax.tree.map(jnp.asarray, weights.params))
-  paths = [write.official(str(tmp_path / f"{i}.safetensors"), w)
+  paths = [write.write(str(tmp_path / f"{i}.safetensors"), w)
            for i, w in enumerate((weights, on_device))]
   a, b = (pathlib.Path(path).read_bytes() for path in paths)
   assert a == b
@@ -74,13 +74,13 @@ def test_leaves_split_over_devices_write_as_whole_ones_do(weights, tmp_path):
     spec = jax.sharding.PartitionSpec(*[None] * axis, "x")
     flat[path] = jax.device_put(
         flat[path], jax.sharding.NamedSharding(mesh, spec))
-  path = write.official(str(tmp_path / "w.safetensors"),
+  path = write.write(str(tmp_path / "w.safetensors"),
                         dataclasses.replace(weights, params=flat))
-  assert_same(read.official(path, weights.params).params, weights.params)
+  assert_same(read.load(path, weights.params).params, weights.params)
 
 
 def test_bfloat16_rounds_to_nearest(weights, tmp_path):
-  path = write.official(str(tmp_path / "w.safetensors"), weights,
+  path = write.write(str(tmp_path / "w.safetensors"), weights,
                         dtype="bfloat16")
   found = safetensors.numpy.load_file(path)["view_embeddings.weight"]
   np.testing.assert_array_equal(
@@ -89,7 +89,7 @@ def test_bfloat16_rounds_to_nearest(weights, tmp_path):
 
 def test_pt_holds_what_the_release_looks_for(weights, tmp_path):
   torch = pytest.importorskip("torch")
-  path = write.official(str(tmp_path / "w.pt"), weights)
+  path = write.write(str(tmp_path / "w.pt"), weights)
   whole = torch.load(path, weights_only=True)
   assert whole.keys() == {
       "cnt_update", "cnt_batch", "model", "wandb_id", "run_name", "stage",
@@ -108,7 +108,7 @@ def test_pt_holds_what_the_release_looks_for(weights, tmp_path):
 def test_drive_pi0s_envelope_knows_no_stage(tmp_path):
   torch = pytest.importorskip("torch")
   pi0 = trees.random_weights(trees.shapes(trees.ODD | trees.PI0))
-  path = write.official(str(tmp_path / "w.pt"), pi0, dtype="bfloat16")
+  path = write.write(str(tmp_path / "w.pt"), pi0, dtype="bfloat16")
   whole = torch.load(path, weights_only=True)
   assert whole.keys() == {"cnt_update", "cnt_batch", "model", "wandb_id"}
   assert whole["model"]["embed_tokens.weight"].dtype == torch.bfloat16
@@ -128,61 +128,89 @@ def test_pt_of_a_pickled_program_is_refused(weights, tmp_path):
   path = tmp_path / "w.pt"
   torch.save({"model": Program()}, path)
   with pytest.raises(errors.CheckpointError, match="plain tensors"):
-    read.official(str(path), tree)
+    read.load(str(path), tree)
   assert not ran.exists()
   torch.save({"state": {}}, path)
   with pytest.raises(errors.CheckpointError, match="no 'model' entry"):
-    read.official(str(path), tree)
+    read.load(str(path), tree)
   path.write_bytes(path.read_bytes()[:-50])
-  with pytest.raises(errors.CheckpointError, match="no whole PyTorch"):
-    read.official(str(path), tree)
+  with pytest.raises(errors.CheckpointError, match="no whole .npz or PyTorch"):
+    read.load(str(path), tree)
   torch.save({"model": {"view_embeddings.weight": torch.zeros(2).long()}}, path)
   with pytest.raises(errors.CheckpointError, match="floating point"):
-    read.official(str(path), tree)
-
-
-def test_pt_without_torch_says_how_to_do_without(
-    weights, tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, "torch", None)
-  for do in (lambda p: write.official(p, weights),
-             lambda p: read.official(p, trees.shapes(trees.ODD))):
-    path = tmp_path / "w.pt"
-    with pytest.raises(errors.CheckpointError, match="CPU build of torch"):
-      do(str(path))
-    path.touch()
+    read.load(str(path), tree)
 
 
 def test_an_existing_target_stays_unless_told(weights, tmp_path):
   path = tmp_path / "w.safetensors"
   path.write_text("mine")
   with pytest.raises(errors.CheckpointError, match="--overwrite"):
-    write.official(str(path), weights)
+    write.write(str(path), weights)
   assert path.read_text() == "mine"
-  write.official(str(path), weights, overwrite=True)
+  write.write(str(path), weights, overwrite=True)
   assert read.scan(str(path)).meta == weights.meta
 
 
-def test_a_folder_gets_one_file(weights, tmp_path):
-  path = write.official(str(tmp_path / "export"), weights)
-  assert path == str(tmp_path / "export" / "model.safetensors")
-  assert read.scan(str(tmp_path / "export")).meta == weights.meta
+def test_a_folder_gets_one_file_or_shards_with_an_index(weights, tmp_path):
+  path = write.write(str(tmp_path / "export"), weights)
+  assert [p.name for p in (tmp_path / "export").iterdir()] == [
+      "model.safetensors"]
+  assert read.scan(path).meta == weights.meta
   with pytest.raises(errors.CheckpointError, match="exists"):
-    write.official(str(tmp_path / "export"), weights)
-  with pytest.raises(errors.ConfigError, match="NAME.pt"):
-    write.official(str(tmp_path / "w.ckpt"), weights)
+    write.write(path, weights)
+  (tmp_path / "export" / "notes.txt").write_text("mine")
+  write.write(path, weights, max_shard=20_000, overwrite=True)
+  files = sorted(p.name for p in (tmp_path / "export").iterdir())
+  shards = [name for name in files if name.startswith("model-")]
+  assert files == [*shards, "model.safetensors.index.json", "notes.txt"]
+  index = json.loads((tmp_path / "export" / files[-2]).read_text())
+  assert set(index["weight_map"].values()) == set(shards)
+  for name in shards:
+    tensors = safetensors.numpy.load_file(tmp_path / "export" / name)
+    assert all(index["weight_map"][key] == name for key in tensors)
+    assert len(tensors) == 1 or sum(
+        t.nbytes for t in tensors.values()) <= 20_000
+  assert_same(read.load(path, weights.params).params, weights.params)
+  (tmp_path / "export" / shards[1]).unlink()
+  with pytest.raises(errors.CheckpointError, match=shards[1]):
+    read.scan(path)
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_targets_hold_the_names_that_they_can(weights, tmp_path):
+  for name, column in {"w.ckpt": "official", "w.pt": "hf", "w.npz": "official",
+                       "w.npz ": "bv"}.items():
+    with pytest.raises(errors.ConfigError, match="NAME.pt|--names"):
+      write.write(str(tmp_path / name), weights, column=column)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "folder"])
 def test_a_full_disk_leaves_nothing(weights, tmp_path, monkeypatch, name):
-  if name.endswith(".pt"):
-    pytest.importorskip("torch")
-
   def full(_):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(write.os, "fsync", full)
   with pytest.raises(errors.CheckpointError, match="No space left"):
-    write.official(str(tmp_path / name), weights)
+    write.write(str(tmp_path / name), weights)
+  assert not list(tmp_path.iterdir())
+
+
+def test_too_little_room_is_told_before_anything_is_written(
+    weights, tmp_path, monkeypatch):
+  usage = types.SimpleNamespace(free=1000)
+  monkeypatch.setattr(write.shutil, "disk_usage", lambda path: usage)
+  with pytest.raises(errors.CheckpointError, match="bytes needed, 1,000 free"):
+    write.write(str(tmp_path / "w.pt"), weights)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_check_that_fails_leaves_nothing(weights, tmp_path):
+  def check(path):
+    assert read.scan(path).meta == weights.meta
+    raise errors.CheckpointError("no")
+
+  with pytest.raises(errors.CheckpointError, match="no"):
+    write.write(str(tmp_path / "w.pt"), weights, check=check)
   assert not list(tmp_path.iterdir())
 
 
@@ -203,7 +231,7 @@ def test_what_reads_back_otherwise_gets_no_name(
 
   monkeypatch.setattr(write.os, "fsync", flip)
   with pytest.raises(errors.CheckpointError, match="reads back otherwise"):
-    write.official(str(tmp_path / "w.safetensors"), weights)
+    write.write(str(tmp_path / "w.safetensors"), weights)
   assert not list(tmp_path.iterdir())
 
 
@@ -211,11 +239,11 @@ def test_focal_weights_of_another_length_are_refused(weights, tmp_path):
   short = dataclasses.replace(
       weights, alphas=weights.alphas | {"skill": np.ones(4)})
   with pytest.raises(errors.CheckpointError, match="4 focal weights"):
-    write.official(str(tmp_path / "w.safetensors"), short)
+    write.write(str(tmp_path / "w.safetensors"), short)
 
 
 def test_weights_load_neither_torch_nor_tensorflow():
-  code = ("import sys; from drivemoe_jax.weights import names, read, write; "
+  code = ("import sys; from drivemoe_jax.weights import read, sources, write; "
           "assert not {'torch', 'tensorflow'} & set(sys.modules)")
   subprocess.run([sys.executable, "-c", code], check=True,
                  cwd=pathlib.Path(__file__).parents[2])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drivemoe_jax.models import drivemoe
-from drivemoe_jax.weights import blocks, read
+from drivemoe_jax.weights import blocks, infer, read
 
 FULL = dict(
     vision_width=1152, vision_layers=27, vision_heads=16, vision_mlp=4304,
@@ -50,3 +50,20 @@ def random_weights(tree, seed=0):
     alphas["camera"] = rng.random(5).astype(np.float32)
   return read.Weights(blocks.unflatten(params), alphas, {
       "stage": 2, "horizon_steps": 3, "cond_steps": 2})
+
+
+def paligemma(sizes, seed=0):
+  """read.Weights of PaliGemma alone: one scan group, with the final norm."""
+  tree = blocks.shapes_of(shapes(sizes | PI0))
+  groups = [path for path in tree if path.startswith("llm/layers/dense/")]
+  tree = {path: shape for path, shape in tree.items()
+          if path.startswith(("img/", "llm/"))}
+  for path in groups:
+    last = tree.pop(path.replace("/dense/", "/last/"))
+    tree[path] = (tree[path][0] + last[0], *last[1:])
+  rng = np.random.default_rng(seed)
+  params = {path: rng.standard_normal(shape).astype(np.float32)
+            for path, shape in tree.items()}
+  norm = rng.standard_normal(sizes["vlm_width"]).astype(np.float32)
+  return read.Weights(blocks.unflatten(params), {}, {}, {read.CARRIED: norm},
+                      infer.heads(tree))
