@@ -1,0 +1,61 @@
+r"""Computes the normalisation of a data set, or checks one against it.
+
+python -m launch.normalize --config configs/stage1.py --out statistics.json \
+    --config.data.root=ROUTES --config.data.labels_root=LABELS
+python -m launch.normalize --config configs/stage1.py --split val \
+    --check runs/stage1/statistics.json --config.data.root=ROUTES
+
+Reads annotations, no images: minutes for raw Bench2Drive, seconds once it is
+prepared. Horizon and options are the config's. --check exits with 3 when the
+numbers are not finite or lie elsewhere than the statistics say.
+"""
+
+import sys
+
+from data_pipeline import normalize, statistics_check
+from launch import cli
+
+
+def add_arguments(parser):
+  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
+                      help="configs/*.py; override with --config.key=value")
+  parser.add_argument("--workdir", default=".",
+                      help="run folder, for a config that records its own "
+                      "routes")
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--out", metavar="FILE", help="write statistics there")
+  what.add_argument("--check", metavar="FILE",
+                    help="compare these statistics (or: official)")
+  parser.add_argument("--split", choices=("train", "val"), default="train",
+                      help="with --check: whose samples")
+  parser.add_argument("--overwrite", action="store_true",
+                      help="replace other statistics at --out")
+  parser.add_argument("--json", metavar="FILE",
+                      help="write the report there too; - is standard output")
+
+
+def run(args):
+  from drivemoe_jax import build  # jax only once the flags are right
+
+  config = cli.load_config(args.config, args.overrides)
+  given = args.check and normalize.load(args.check, config.model.horizon)
+  windows = build.windows(
+      config, args.workdir, args.split if args.check else "train")
+  pool = normalize.Pool.of(windows)
+  statistics = given or pool.statistics()
+  if args.out:
+    statistics.save(args.out, overwrite=args.overwrite)
+  report = statistics_check.check(pool, statistics)
+  out = sys.stderr if args.json == "-" else sys.stdout
+  print(f"normalize: {len(windows)} windows of {len(windows.routes)} routes, "
+        f"horizon {windows.horizon}", file=out)
+  print(statistics_check.text(report), file=out)
+  if args.json:
+    cli.write_json(args.json, report)
+  return 3 if report["faults"] else 0
+
+
+main = cli.command(__doc__, add_arguments, run)
+
+if __name__ == "__main__":
+  sys.exit(main())
