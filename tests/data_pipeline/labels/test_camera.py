@@ -4,9 +4,12 @@ import math
 
 import pytest
 
+from data_pipeline.labels import bypass as bypasses
+from data_pipeline.labels import constants as consts
 from data_pipeline.labels import opendrive
 from tests.data_pipeline.labels import drives
 
+C = consts.DEFAULTS
 CONE = "static.prop.constructioncone"
 WARNING = "static.prop.trafficwarning"
 POLICE = "vehicle.dodge.charger_police_2020"
@@ -173,6 +176,44 @@ def test_lane_ids_counted_anew_do_not_hide_the_return():
     ego["section_id"], ego["lane_id"] = 1, ego["lane_id"] - 3
   assert drives.cameras("ParkedObstacle", moments) == [
       ("CAM_BACK_LEFT", 21, 32), ("CAM_BACK_RIGHT", 48, 62)]
+
+
+def test_a_further_change_to_the_same_side_is_no_return():
+  moments = bypass("ParkedObstacle", frames=70, returns=70)
+  for t in range(45, 70):  # a new section, where -2 and -1 are called -5, -4
+    ego = moments[t]["bounding_boxes"][0]
+    ego["section_id"], ego["lane_id"] = 1, -5 if t < 55 else -4
+  assert drives.cameras("ParkedObstacle", moments) == [
+      ("CAM_BACK_LEFT", 21, 32)]
+
+
+def test_a_change_of_lane_behind_the_obstacle_is_no_part_of_the_bypass():
+  moments = bypass("ParkedObstacle", leaves=50)
+  assert drives.cameras("ParkedObstacle", moments) == [
+      ("CAM_BACK_LEFT", 21, 41)]
+
+
+def test_two_obstacles_in_sight_are_one_bypass_until_both_are_passed():
+  moments = [drives.moment(float(t), boxes=[
+      drives.car(40.25 - t), drives.car(52.25 - t, id=8)]) for t in range(90)]
+  span, = bypasses.find(drives.read("ParkedObstacle", moments), C)
+  assert (span.start, span.until) == (21, 54)
+
+
+def test_an_obstacle_that_moves_on_is_passed_where_it_is():
+  # A bicycle at half the ego's speed: in sight at 11, 10 m behind at 71.
+  moments = [drives.moment(float(t), boxes=[
+      drives.bicycle(25.25 - 0.5 * t, 1.0)]) for t in range(90)]
+  assert drives.cameras("HazardAtSideLane", moments) == [
+      ("CAM_BACK_LEFT", 11, 70)]
+
+
+def test_where_an_obstacle_is_before_the_scene_has_settled_does_not_matter():
+  moments = bypass("ParkedObstacle", drives.OWN)
+  moments[:5] = [drives.moment(float(t), boxes=[drives.car(90.0)])
+                 for t in range(5)]
+  assert drives.cameras("ParkedObstacle", moments) == [
+      ("CAM_BACK_LEFT", 21, 41)]
 
 
 def test_without_a_change_of_lane_it_looks_left_until_the_obstacle_is_passed():

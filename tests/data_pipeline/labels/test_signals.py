@@ -50,6 +50,11 @@ def test_a_junction_may_hold_the_first_and_the_last_frame():
   assert inside(through_a_junction([CROSSING] * 6, [1] * 6)) == list(range(6))
 
 
+def test_a_drive_that_begins_in_a_junction_comes_out_by_the_road_id():
+  lanes = [CROSSING] * 5 + [EXIT] * 5
+  assert inside(through_a_junction(lanes, [1] * 2 + [4] * 8)) == list(range(5))
+
+
 def test_a_crossing_keeps_its_command_to_its_end():
   lanes = [ENTRY] * 9 + [CROSSING] * 12 + [EXIT] * 5
   near = [4] * 5 + [1] * 12 + [4] * 9
@@ -91,6 +96,13 @@ def test_lane_ids_tell_the_side_as_the_driver_sees_it(old, new, side):
   out, back = drives.read("LaneChange", moments).changes
   assert (out.side, out.opposing) == (side, old * new < 0)
   assert {out.side, back.side} == {"LEFT", "RIGHT"}
+
+
+def test_each_road_is_counted_from_the_lane_on_which_the_car_came():
+  lanes = [(1, 0, -1)] * 3 + [(2, 0, 1)] * 3 + [(2, 0, 2)] * 3
+  change, = drives.read(
+      "LaneChange", [drives.moment(lane=lane) for lane in lanes]).changes
+  assert (change.frame, change.side) == (6, "RIGHT")
 
 
 def test_a_far_lane_change_counts_only_when_it_is_near():
