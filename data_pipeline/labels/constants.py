@@ -124,8 +124,9 @@ PARKING_EXIT = ("ParkingExit",)
 GIVE_WAY = {"InvadingTurn": "GIVEWAY", "YieldToEmergencyVehicle": "GIVEWAY",
             "HighwayCutIn": "GIVEWAY_HIGHWAY",
             "InterurbanAdvancedActorFlow": "GIVEWAY_HIGHWAY"}
-CUT_IN = ("HighwayCutIn", "InterurbanAdvancedActorFlow", "ParkingCutIn",
-          "StaticCutIn", "EnterActorFlow")
+# Published camera labels of ParkingCutIn, StaticCutIn and EnterActorFlow show
+# no look at the vehicle that cuts in, so these types are not among them.
+CUT_IN = ("HighwayCutIn", "InterurbanAdvancedActorFlow")
 # Type -> what it brakes for.
 HAZARDS = {
     "BlockedIntersection": "vehicle", "HardBreakRoute": "vehicle",
