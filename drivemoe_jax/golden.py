@@ -2,21 +2,24 @@
 
 `config.json` has sizes, loss and optimiser settings, `weights.safetensors` the
 weights under official names, `inputs.npz` what went in; the other files hold
-what came out.
+what came out. A case of PaliGemma alone holds the weights in two formats.
 """
 
+import dataclasses
 import functools
 import json
 import os
+import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline import errors, spec
 from drivemoe_jax import flow, losses
 from drivemoe_jax import step as steps
-from drivemoe_jax.models import drivemoe
-from drivemoe_jax.weights import read
+from drivemoe_jax.models import drivemoe, gemma, joint
+from drivemoe_jax.weights import names, read, write
 
 # The release fixes the class weights in its code, whatever E is.
 ALPHAS = {"camera": spec.alphas(spec.CAMERA_COUNTS),
@@ -24,6 +27,29 @@ ALPHAS = {"camera": spec.alphas(spec.CAMERA_COUNTS),
 
 
 STEMS = ("outputs", "intermediates", "grads", "train_trace")
+
+
+def load_config(folder):
+  """config.json of a case."""
+  return _read_json(folder, "config")
+
+
+def _file(folder, name):
+  path = os.path.join(folder, name)
+  if not os.path.isfile(path):
+    raise errors.DataError(f"{path} is missing: not a golden case")
+  return path
+
+
+def _read_json(folder, stem):
+  with open(_file(folder, f"{stem}.json"), encoding="utf-8") as file:
+    return json.load(file)
+
+
+def load_arrays(folder, stem):
+  """{key: array} of an .npz of a case."""
+  with np.load(_file(folder, f"{stem}.npz")) as file:
+    return {key: file[key] for key in file.files}
 
 
 def case_name(folder):
@@ -40,19 +66,11 @@ class Case:
     self.moe = self.config["kind"] == "drivemoe"
     self.model = drivemoe.DriveMoE(**sizes(self.config))
 
-  def path(self, name):
-    path = os.path.join(self.folder, name)
-    if not os.path.isfile(path):
-      raise errors.DataError(f"{path} is missing: not a golden case")
-    return path
-
   def json(self, stem):
-    with open(self.path(f"{stem}.json"), encoding="utf-8") as file:
-      return json.load(file)
+    return _read_json(self.folder, stem)
 
   def arrays(self, stem):
-    with np.load(self.path(f"{stem}.npz")) as file:
-      return {key: file[key] for key in file.files}
+    return load_arrays(self.folder, stem)
 
   def quantities(self):
     """Names of all that the case stores to compare with."""
@@ -104,7 +122,8 @@ class Case:
     inputs = self.inputs  # made outside the trace
     shapes = jax.eval_shape(
         lambda: self.model.init(jax.random.key(0), **inputs)["params"])
-    return read.load(self.path("weights.safetensors"), shapes).params
+    return read.load(
+        _file(self.folder, "weights.safetensors"), shapes).params
 
 
 def sizes(config):
@@ -129,3 +148,88 @@ def sizes(config):
                "num_views": d["num_images"] - drivemoe.FRONTS if moe else 5,
                "view": "dynamic" if moe else (),
                "camera_heads": config.get("num_camera_heads", 8)}
+
+
+class PaliGemma:
+  """A case of PaliGemma alone, read from every format that can hold it."""
+
+  def __init__(self, folder):
+    self.folder = folder
+    config = load_config(folder)
+    text, vision = config["text_config"], config["vision_config"]
+    self.inputs = load_arrays(folder, "inputs")
+    # Its weights drive the smallest expert there can be, for the .pt's sake.
+    self.model = drivemoe.DriveMoE(
+        vision_width=vision["hidden_size"],
+        vision_layers=vision["num_hidden_layers"],
+        vision_heads=vision["num_attention_heads"],
+        vision_mlp=vision["intermediate_size"],
+        vision_norm_eps=vision["layer_norm_eps"],
+        image_size=vision["image_size"], patch_size=vision["patch_size"],
+        vlm_width=text["hidden_size"], vlm_mlp=text["intermediate_size"],
+        layers=text["num_hidden_layers"], heads=text["num_attention_heads"],
+        kv_heads=text["num_key_value_heads"], head_dim=text["head_dim"],
+        vocab_size=text["vocab_size"], rms_norm_eps=text["rms_norm_eps"],
+        rope_theta=text["rope_parameters"]["rope_theta"],
+        text_len=self.inputs["text"].shape[1], expert_width=8, expert_mlp=8,
+        moe_layers=0, skill_experts=1, shared_experts=0, top_k=1, view=())
+
+  def weights(self):
+    """{format: (params, final norm)}: img and llm as each format gives them."""
+    whole = steps.param_shapes(self.model)
+    alone = {part: whole[part] for part in ("img", "llm")}
+    found = {name: read.load(_file(self.folder, file), alone)
+             for name, file in (("npz", "bv_tiny.npz"),
+                                ("hf", "hf_tiny.safetensors"))}
+    fresh = jax.device_get(steps.jit_once(
+        lambda key: steps.init_params(self.model, key))(jax.random.key(0)))
+    with tempfile.TemporaryDirectory() as folder:
+      path = write.write(os.path.join(folder, "x.pt"), read.Weights(
+          fresh | found["hf"].params, {}, {}))
+      found["pt"] = dataclasses.replace(
+          read.load(path, whole), carried=found["hf"].carried)
+    return {name: (weights.params, weights.carried[read.CARRIED])
+            for name, weights in found.items()}
+
+  def run(self, params, final_norm):
+    """{key of outputs.npz: array}, one full bidirectional pass."""
+    model, text = self.model, self.inputs["text"]
+    tokens, seen = model.apply(
+        {"params": params}, self.inputs["image"][:, None], method="encode",
+        mutable=["intermediates"])
+    words = model.apply({"params": params}, text,
+                        method=lambda m, ids: m.llm.embedder(ids))
+    stream = jnp.concatenate([tokens[:, 0], words], axis=1)  # [B,T,D]
+    norm = gemma.Norm(model.rms_norm_eps, jnp.float32)
+    end = lambda x: norm.apply({"params": {"scale": final_norm}}, x)
+    plain, capped = (self._layers(params, stream, cap) for cap in (0, 50))
+    table = params["llm"]["embedder"]["input_embedding"]
+    rows = names.table_rows(len(table))
+    hidden = end(plain)
+    return {
+        "vision_hidden": seen["intermediates"]["img"]["vision_features"][0],
+        "image_features": tokens[:, 0], "bv_zimg": tokens[:, 0],
+        "text_embeds_scaled": words,
+        "lm_hidden": hidden, "bv_pre_logits": hidden,
+        "lm_hidden_softcap50_prenorm": capped,
+        "lm_hidden_softcap50": end(capped),
+        "bv_pre_logits_softcap50": end(capped),
+        "bv_text_logits": hidden[:, -text.shape[1]:] @ table[:rows].T}
+
+  def _layers(self, params, x, softcap):
+    """Every layer of the language model, the last one to its end."""
+    m = self.model
+    layer = gemma.StreamLayer(
+        m.vlm_width, m.vlm_mlp, m.heads, m.kv_heads, m.head_dim,
+        m.rms_norm_eps, m.rope_theta, jnp.float32)
+    b, t, _ = x.shape
+    allowed = jnp.ones((b, t, t), bool)
+    for name, size in joint.groups(m.layers, 0).items():
+      for i in range(size):
+        own = {"params": jax.tree.map(
+            lambda leaf, i=i: leaf[i], params["llm"]["layers"][name])}
+        q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None,
+                              method="project")
+        x, _ = layer.apply(own, x, gemma.attention(q, k, v, allowed, softcap),
+                           None, method="absorb")
+    return x

@@ -22,6 +22,8 @@ from drivemoe_jax.weights import names
 
 def run(folder):
   """All quantities of one case: list of Quantity."""
+  if golden.load_config(folder).get("model_type") == "paligemma":
+    return _paligemma(folder)
   case = golden.Case(folder)
   (total, aux), grads = case.gradients(case.params)
   got = trained(case, total, aux) | _sampled(case) | {
@@ -34,6 +36,22 @@ def run(folder):
   known = {q.name for q in found}
   return found + [tol.skipped(name, "no counterpart in this model")
                   for name in case.quantities() if name not in known]
+
+
+def _paligemma(folder):
+  """Every stored output, from every format; the first one's bears its name."""
+  case, found = golden.PaliGemma(folder), []
+  close = lambda got, want: np.all(np.abs(got - want) <= 2e-5)
+  forward = steps.jit_once(case.run)
+  for number, (name, weights) in enumerate(case.weights().items()):
+    got = forward(*weights)
+    for key, want in golden.load_arrays(folder, "outputs").items():
+      label = f"outputs/{key}" + (f"@{name}" if number else "")
+      rule = tol.elementwise if key.endswith("logits") else close
+      found.append(
+          tol.compare(label, got[key], want, rule) if key in got else
+          tol.skipped(label, "no counterpart in this model"))
+  return found
 
 
 def _top_k(weights, case):

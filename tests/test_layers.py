@@ -43,6 +43,8 @@ SIDEWAYS = {
         "what a run would be is told by its own parts",
     ("drivemoe_jax.golden", "drivemoe_jax.weights.read"):
         "a reference case holds official weights",
+    ("drivemoe_jax.golden", "drivemoe_jax.weights.write"):
+        "and PaliGemma's are turned into them",
     ("drivemoe_jax.parity", "drivemoe_jax.golden"):
         "parity runs reference cases",
 }

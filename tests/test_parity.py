@@ -47,6 +47,25 @@ def test_all_reference_cases_agree(shared):
     assert not failed(parity.run(folder)), folder
 
 
+def test_paligemma_agrees_in_every_format(shared):
+  found = list(parity.run(shared / "golden" / "paligemma"))
+  assert not failed(found) and len(found) == 30
+  assert {q.ok for q in found} == {True}
+
+
+def test_a_paligemma_case_notices_a_wrong_weight(shared, tmp_path):
+  folder = tmp_path / "case"
+  shutil.copytree(shared / "golden" / "paligemma", folder)
+  path = folder / "hf_tiny.safetensors"
+  weights = safetensors.numpy.load_file(path)
+  key = "language_model.model.layers.2.self_attn.o_proj.weight"
+  weights[key] = np.ascontiguousarray(weights[key][::-1])
+  safetensors.numpy.save_file(weights, path, metadata={"format": "pt"})
+  bad = failed(parity.run(folder))
+  assert "outputs/lm_hidden@hf" in bad and "outputs/lm_hidden" not in bad
+  assert "outputs/image_features@hf" not in bad
+
+
 def mutated(tmp_path, key, change):
   """A copy of the stage 1 case with changed weights."""
   folder = tmp_path / "case"
