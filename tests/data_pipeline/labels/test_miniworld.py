@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipeline.labels import compare
+from data_pipeline.labels import compare, files
 from data_pipeline.miniworld import annotations as miniworld
 from data_pipeline.miniworld import expert, recorder, scenarios, world
 from data_pipeline.miniworld import labels as scripts
@@ -33,17 +33,25 @@ def drive(kind):
   return moments, scripts.label(facts, place.scene.bypass)
 
 
-@pytest.mark.parametrize("kind", scenarios.SCENARIOS)
-def test_labels_of_a_scripted_drive_are_recovered(kind):
-  moments, truth = drive(kind)
-  label = drives.label(kind, moments)
-  for (name, table), theirs, ours in zip(
-      compare.files.CLASS_OF_LABEL.items(), truth,
-      (label.camera, label.skill), strict=True):
-    ids = [np.array([table[x] for x in side]) for side in (theirs, ours)]
-    classes = len(compare.CLASSES[name])
-    matrix = np.zeros((classes, classes), int)
-    np.add.at(matrix, tuple(ids), 1)
-    scores = compare.agreement(matrix, list(range(classes)))
-    assert scores["accuracy"] >= 0.95, (name, matrix)
-    assert scores["macro_f1"] >= 0.9, (name, matrix)
+@pytest.fixture(scope="module")
+def both():
+  """{kind: (labels of the scripts, ours)} of one drive per scenario type."""
+  sides = {kind: ([], []) for kind in files.FOLDERS}
+  for scenario in scenarios.SCENARIOS:
+    moments, truth = drive(scenario)
+    ours = drives.label(scenario, moments)
+    for kind, theirs in zip(files.FOLDERS, truth, strict=True):
+      sides[kind][0].extend(theirs)
+      sides[kind][1].extend(getattr(ours, kind))
+  return sides
+
+
+@pytest.mark.parametrize("kind", files.FOLDERS)
+def test_labels_of_scripted_drives_are_recovered(both, kind):
+  table, classes = files.CLASS_OF_LABEL[kind], compare.CLASSES[kind]
+  ids = [[table[label] for label in side] for side in both[kind]]
+  matrix = np.zeros((len(classes), len(classes)), int)
+  np.add.at(matrix, tuple(ids), 1)
+  scores = compare.agreement(matrix, [c.name for c in classes])
+  assert scores["accuracy"] >= 0.95, matrix
+  assert scores["macro_f1"] >= 0.9, matrix
