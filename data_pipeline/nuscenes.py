@@ -35,6 +35,9 @@ class NuScenes:
   root: str                    # holds samples/ and sweeps/
   index: str                   # folder of one JSON file per scene
 
+  def facts(self):
+    return {"data": "nuScenes"}
+
   def names(self):
     return sorted(name.removesuffix(".json") for name in os.listdir(
         self.index) if name.endswith(".json"))
@@ -133,7 +136,7 @@ def _sort_tables(tables, keyframes_only):
   """Returns {route name: {"cameras", "poses"}}."""
   read = functools.partial(_rows, tables)
   place = {log["token"]: log["location"] for log in read("log")}
-  names = {s["token"]: _route_name(s["name"], place[s["log_token"]])
+  names = {s["token"]: route_name(s["name"], place[s["log_token"]])
            for s in read("scene")}
   scene_of = {s["token"]: names[s["scene_token"]] for s in read("sample")}
   channel = {s["token"]: s["channel"] for s in read("sensor")}
@@ -200,7 +203,7 @@ def _rows(tables, table):
         "tables as --version") from None
 
 
-def _route_name(scene, place):
+def route_name(scene, place):
   """"scene-0061", "boston-seaport" -> a name of Bench2Drive's four parts."""
   return f"nuScenes_{place}_Route{scene.rpartition('-')[2]}_Weather0"
 
