@@ -191,7 +191,7 @@ def _first_state(config, model, tx, mesh, say):
       config.init_from, shapes, where, stage=config.stage,
       horizon=model.horizon, history=model.history,
       missing=config.init_missing, extra=config.init_extra)
-  say(f"init: parameters of {config.init_from}")
+  say(f"init: parameters of {found.source}")
   for line in sources.summary(found, shapes):
     say(line)
   params = blocks.flatten(found.params)

@@ -10,6 +10,8 @@ import re
 
 import numpy as np
 
+from drivemoe_jax.weights import regions
+
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
@@ -191,15 +193,33 @@ def shapes_of(tree):
 
 
 def host(leaf):
-  """The leaf as numpy where it lies in host memory already, else itself.
+  """The leaf as numpy, or as what indexes like it without copying it whole.
 
   Indexing a jax.Array compiles; on an accelerator that still beats fetching
   a whole stack for one layer of it.
   """
   devices = leaf.devices() if hasattr(leaf, "devices") else ()
-  if len(devices) == 1 and next(iter(devices)).platform == "cpu":
-    return np.asarray(leaf)
-  return leaf
+  if not devices or any(d.platform != "cpu" for d in devices):
+    return leaf
+  return np.asarray(leaf) if len(devices) == 1 else _Shards(leaf)
+
+
+class _Shards:
+  """A jax.Array that lies split in host memory."""
+
+  def __init__(self, array):
+    self.shape, self.dtype = array.shape, array.dtype
+    self._parts = {regions.of_index(shard.index, array.shape): shard.data
+                   for shard in array.addressable_shards}
+
+  def __getitem__(self, at):
+    wanted = regions.of_index(at, self.shape)
+    out = np.empty(regions.shape(wanted), self.dtype)
+    for region, part in self._parts.items():
+      if common := regions.intersect(region, wanted):
+        out[regions.within(common, wanted)] = np.asarray(part)[
+            regions.within(common, region)]
+    return regions.drop(out, at)
 
 
 def natural(key):

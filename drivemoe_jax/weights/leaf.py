@@ -36,8 +36,8 @@ class Leaf:
     out = np.empty(regions.shape(wanted), self.dtype)
     for number, (region, _) in enumerate(self.parts):
       if common := regions.intersect(region, wanted):
-        out[regions.within(common, wanted)] = self.read(number)[
-            regions.within(common, region)]
+        regions.copy(out[regions.within(common, wanted)],
+                     self.read(number)[regions.within(common, region)])
     return regions.drop(out, at)
 
   def __array__(self, dtype=None, copy=None):
@@ -46,7 +46,7 @@ class Leaf:
 
 def place(leaf, sharding):
   """A jax.Array of the leaf, each of whose parts is read once."""
-  unique = {regions.of_slices(index, leaf.shape) for index in
+  unique = {regions.of_index(index, leaf.shape) for index in
             sharding.addressable_devices_indices_map(leaf.shape).values()}
   if len(leaf.parts) == 1:
     whole, (whole_region, _) = leaf.read(0), leaf.parts[0]
@@ -59,11 +59,11 @@ def place(leaf, sharding):
       block = leaf.read(number)
       for wanted, out in held.items():
         if common := regions.intersect(region, wanted):
-          out[regions.within(common, wanted)] = block[
-              regions.within(common, region)]
+          regions.copy(out[regions.within(common, wanted)],
+                       block[regions.within(common, region)])
   return jax.make_array_from_callback(
       leaf.shape, sharding,
-      lambda index: held[regions.of_slices(index, leaf.shape)])
+      lambda index: held[regions.of_index(index, leaf.shape)])
 
 
 def pad(table):

@@ -33,6 +33,7 @@ class Weights:
       head axes are 1, and big_vision's layout cannot be made.
     fresh: paths of `like` that the source does not hold.
     skipped: keys of the source that were left out.
+    source: what it was, for messages.
   """
 
   params: dict
@@ -42,6 +43,7 @@ class Weights:
   heads: dict | None = None
   fresh: tuple = ()
   skipped: tuple = ()
+  source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +124,7 @@ def scan(source, like=None, *, tie=None, heads=None, allowed=STRICT):
       {name: np.asarray(file.tensors[key].rows(), np.float32)
        for name, (key, _) in alphas.items() if key in file.tensors},
       file.meta, {p: leaf for p, leaf in leaves.items() if p == CARRIED}, heads,
-      tuple(fresh), tuple(skipped))
+      tuple(fresh), tuple(skipped), file.path)
 
 
 def _inside(entries, paths):

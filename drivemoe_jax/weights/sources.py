@@ -58,6 +58,9 @@ def load(source, like, shardings, *, stage, horizon, history, missing="",
   both = lambda a, b: f"(?:{a})|(?:{b})" if a and b else a or b
   found = read.load(file, like, shardings, allowed=read.Allowed(
       both(nature.missing, missing), both(nature.extra, extra), only))
+  if only and not found.params:
+    raise errors.CheckpointError(
+        f"{path} holds nothing under {only}; name a part of the model, as img")
   if not only:
     found.carried.update(carried)
   return found
@@ -126,7 +129,7 @@ def _open_run(folder, step):
   meta = {"stage": config["stage"],
           "horizon_steps": config["model"]["horizon"],
           "cond_steps": config["model"]["history"]}
-  return files.File(f"{folder}@{step}", under, "official", meta,
+  return files.File(f"{folder}, step {step}", under, "official", meta,
                     infer.heads(shapes), shapes), carried
 
 

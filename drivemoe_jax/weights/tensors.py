@@ -11,6 +11,8 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
+from drivemoe_jax.weights import regions
+
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16),
           "BF16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -56,7 +58,7 @@ def same(a, b):
   """Whether two arrays agree in shape, dtype and every bit."""
   if a.shape != b.shape or a.dtype != b.dtype:
     return False
-  a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+  a, b = (regions.contiguous(x).reshape(-1).view(np.uint8) for x in (a, b))
   step = 1 << 24  # so that the comparison's own memory stays small
   return all(np.array_equal(a[i:i + step], b[i:i + step])
              for i in range(0, len(a), step))

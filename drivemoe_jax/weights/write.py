@@ -20,6 +20,7 @@ from drivemoe_jax.weights import (
   hf_config,
   names,
   read,
+  regions,
   tensors,
   torch_file,
 )
@@ -130,8 +131,7 @@ def _items(weights, column, dtype):
     raise errors.CheckpointError(
         "the source is PaliGemma alone, an official file is a whole driving "
         "model; write --names hf or bv, or train from it first")
-  cast = lambda part: np.ascontiguousarray(part).astype(
-      formats.DTYPES[dtype], copy=False)
+  cast = lambda part: regions.contiguous(part, formats.DTYPES[dtype])
   items = [formats.Item((e.key, *e.aliases), e.shape,
                  lambda e=e: map(cast, e.parts(leaves)), e)
            for e in names.entries(shapes, column)]

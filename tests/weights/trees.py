@@ -1,5 +1,7 @@
 """Parameter trees of any size, as shapes or filled with random numbers."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import numpy as np
 from drivemoe_jax.models import drivemoe
 from drivemoe_jax.weights import blocks, infer, read
 
+HERE = pathlib.Path(__file__).parent
 FULL = dict(
     vision_width=1152, vision_layers=27, vision_heads=16, vision_mlp=4304,
     image_size=224, patch_size=14, vlm_width=2048, vlm_mlp=16384,
