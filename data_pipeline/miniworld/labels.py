@@ -18,6 +18,7 @@ BYPASS = {"same": ("CAM_BACK_LEFT", "CAM_BACK_RIGHT"),
           "opposing": ("CAM_FRONT_LEFT", "CAM_FRONT_RIGHT")}
 HOLD = 3             # frames for which a new lane must last
 FORESIGHT = 12       # frames before the change back that already count
+UNSETTLED = 5        # first frames, whose actors do not count yet
 VISIBLE = {"vehicle": 15, "walker": 5}  # points
 LIGHT_DISTANCE = 40.0  # [m]
 
@@ -27,13 +28,15 @@ class Facts:
   """What one saved frame contributes.
 
   Attributes:
-    lane: LaneName under the ego; in a junction it knows the turn.
+    lane: LaneName under the ego. turn: the route's command while it crosses a
+      junction, else None.
     speed [m/s], brake 0..1, emergency: of the driver.
     triggers: (kind, x, y, points) of each trigger, in the ego frame.
     light: distance to the light that affects the ego [m], or None.
   """
 
   lane: towns.LaneName
+  turn: int
   speed: float
   brake: float
   emergency: bool
@@ -52,7 +55,10 @@ def facts(world, control, emergency, light):
                      float(cos * dy - sin * dx), points.get(actor.id, 0)))
   if light is not None:
     light = float(np.hypot(*(light.position - state.position)))
-  return Facts(state.lane, state.speed, control.brake, emergency,
+  route = world.scene.route
+  at = route.index(state.progress)
+  turn = int(route.command[at]) if route.junction[at] else None
+  return Facts(state.lane, turn, state.speed, control.brake, emergency,
                tuple(triggers), light)
 
 
@@ -65,8 +71,8 @@ def label(frames, bypass):
   cameras = ["NULL"] * len(frames)
   skills = ["NORMAL"] * len(frames)
   for i, frame in enumerate(frames):
-    if frame.lane.is_junction:
-      cameras[i] = SIDE_OF_TURN.get(frame.lane.command, "NULL")
+    if frame.turn is not None:
+      cameras[i] = SIDE_OF_TURN.get(frame.turn, "NULL")
     elif frame.light is not None and frame.light < LIGHT_DISTANCE:
       skills[i] = "TRAFFIC_LIGHT"
   if bypass:
@@ -86,8 +92,8 @@ def _has_trigger(frame, kind, reach):
 
 
 def _label_bypass(frames, views, cameras, skills):
-  first = next((i for i, f in enumerate(frames)
-                if _has_trigger(f, "vehicle", 5.25)), None)
+  first = next((i for i, f in enumerate(frames) if i >= UNSETTLED
+                and _has_trigger(f, "vehicle", 5.25)), None)
   if first is None:
     return
   lanes = [f.lane.lane_id for f in frames]
