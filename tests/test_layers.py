@@ -62,7 +62,7 @@ ONLY_IN = {
     "torch": r"launch\.(bench\..+|forward)",
     "tensorstore": r"drivemoe_jax\.weights\.store",
     "wandb": r"drivemoe_jax\.logs",
-    "carla": "",
+    "carla": r"data_pipeline\.labels\.opendrive",
     "leaderboard": "",
 }
 # Rooms that may import nothing but this, the standard library and themselves.
