@@ -99,7 +99,8 @@ def batch_spec(*, image_size=224, history=5, horizon=10, text_len=20):
       "goal": Field((2,), "float32",
                     "normalised navigation point (forward, right)"),
       "action": Field((horizon, 2), "float32",
-                      "normalised future (forward, right); row 0 is now"),
+                      "normalised future (forward, right); row 0 is now, or "
+                      "0.1 s ahead with drop_current_point"),
       "camera": Field((), "int32", "view label 0..4", optional=True),
       "skill": Field((), "int32", "skill label 0..6", optional=True),
       "sample_id": Field((), "int64", "index of the window in its split"),
