@@ -202,7 +202,8 @@ class PaliGemma:
     stream = jnp.concatenate([tokens[:, 0], words], axis=1)  # [B,T,D]
     norm = gemma.Norm(model.rms_norm_eps, jnp.float32)
     end = lambda x: norm.apply({"params": {"scale": final_norm}}, x)
-    plain, capped = (self._layers(params, stream, cap) for cap in (0, 50))
+    plain, capped = (language_layers(model, params, stream, cap)
+                     for cap in (0, 50))
     table = params["llm"]["embedder"]["input_embedding"]
     rows = names.table_rows(len(table))
     hidden = end(plain)
@@ -216,20 +217,28 @@ class PaliGemma:
         "bv_pre_logits_softcap50": end(capped),
         "bv_text_logits": hidden[:, -text.shape[1]:] @ table[:rows].T}
 
-  def _layers(self, params, x, softcap):
-    """Every layer of the language model, the last one to its end."""
-    m = self.model
-    layer = gemma.StreamLayer(
-        m.vlm_width, m.vlm_mlp, m.heads, m.kv_heads, m.head_dim,
-        m.rms_norm_eps, m.rope_theta, jnp.float32)
-    b, t, _ = x.shape
-    allowed = jnp.ones((b, t, t), bool)
-    for name, size in joint.groups(m.layers, 0).items():
-      for i in range(size):
-        own = {"params": jax.tree.map(
-            lambda leaf, i=i: leaf[i], params["llm"]["layers"][name])}
-        q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None,
-                              method="project")
-        x, _ = layer.apply(own, x, gemma.attention(q, k, v, allowed, softcap),
-                           None, method="absorb")
-    return x
+
+def language_layers(model, params, x, softcap):
+  """Every layer of the language model, the last one to its end.
+
+  Args:
+    model: DriveMoE whose sizes count. params: with llm/layers.
+    x: [B,T,D], all of which see each other. softcap: 0 leaves logits uncapped.
+
+  Returns:
+    [B,T,D] before the final norm.
+  """
+  m = model
+  layer = gemma.StreamLayer(
+      m.vlm_width, m.vlm_mlp, m.heads, m.kv_heads, m.head_dim,
+      m.rms_norm_eps, m.rope_theta, jnp.float32)
+  b, t, _ = x.shape
+  allowed = jnp.ones((b, t, t), bool)
+  for name, size in joint.groups(m.layers, 0).items():
+    for i in range(size):
+      own = {"params": jax.tree.map(
+          lambda leaf, i=i: leaf[i], params["llm"]["layers"][name])}
+      q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None, method="project")
+      x, _ = layer.apply(own, x, gemma.attention(q, k, v, allowed, softcap),
+                         None, method="absorb")
+  return x
