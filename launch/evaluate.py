@@ -2,11 +2,13 @@ r"""Scores a trained run on unseen windows, beside drivers without eyes.
 
 python -m launch.evaluate --workdir runs/tiny
 python -m launch.evaluate --workdir runs/tiny --limit 200 --json -
+python -m launch.evaluate --compare runs/tiny runs/other
 
 Plans by sampling the flow from noise that is fixed per window, judges both
 routers by the labels, does it all again with images of other routes, and
 writes WORKDIR/evaluation.json and WORKDIR/predictions.npz (each replaced as a
-whole). `--report` draws WORKDIR/report.html as well.
+whole). `--report` draws WORKDIR/report.html as well. `--compare` sets two
+finished evaluations side by side, and refuses where their windows differ.
 """
 
 import os
@@ -17,12 +19,16 @@ import numpy as np
 
 from data_pipeline import errors, loader, normalize
 from drivemoe_jax import build, report
-from drivemoe_jax.evaluators import predict, suite, text
+from drivemoe_jax.evaluators import predict, side_by_side, suite, text
 from launch import cli
 
 
 def add_arguments(parser):
-  parser.add_argument("--workdir", required=True, help="run folder")
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument("--workdir", help="run folder to evaluate")
+  what.add_argument("--compare", nargs=2, metavar=("A", "B"),
+                    help="differences B - A of two evaluations (run folders "
+                    "or evaluation.json files) of the same windows")
   parser.add_argument("--step", type=int,
                       help="checkpoint step; default: the latest")
   parser.add_argument("--split", default="val", choices=("val", "train"))
@@ -40,6 +46,8 @@ def add_arguments(parser):
 
 
 def run(args):
+  if args.compare:
+    return _compare(args)
   for name in ("batch_size", "steps", "limit"):
     value = getattr(args, name)
     if value is not None and value < 1:
@@ -81,6 +89,15 @@ def run(args):
     out = os.path.join(args.workdir, "report.html")
     report.write([args.workdir], out, say)
     print(f"report: {out}", file=sys.stderr)
+
+
+def _compare(args):
+  """Prints the differences of two evaluations; opens no run."""
+  result = side_by_side.compare(*map(side_by_side.load, args.compare))
+  print(side_by_side.table(result, args.compare),
+        file=sys.stderr if args.json == "-" else sys.stdout)
+  if args.json:
+    cli.write_json(args.json, result)
 
 
 def _root(root, workdir):

@@ -23,7 +23,8 @@ def table(scores):
   lines.append(f"{'windows':34}" + "".join(
       f"{p['n'] if p else 0:>20}"
       for p in scores["open_loop"]["subsets"].values()))
-  return "\n".join([*lines, "", *_routers(scores), *_comparisons(scores)])
+  return "\n".join([*lines, "", *_protocol(methods, scores["horizon"]), "",
+                    *_routers(scores), *_comparisons(scores)])
 
 
 def _intro(scores):
@@ -31,11 +32,32 @@ def _intro(scores):
   model = scores["open_loop"]
   line = (f"evaluate: step {scores['step']}, {scores['n']} {scores['split']} "
           f"windows of {scores['routes']} routes, {scores['horizon']} "
-          f"waypoints at {scores['hz']} Hz")
+          f"waypoints at {scores['hz']} Hz, windows "
+          f"{scores['windows_sha256'][:12]}")
   for name in ("avg_l2", "l2_1.9s_approx"):
     if name in model:
       line += f", {name} {model[name]:.3f} m"
   return line
+
+
+def _protocol(methods, horizon):
+  """Bench2Drive's errors at 2 Hz, each time read in both ways."""
+  parts = {name: part["protocol"] for name, part in methods.items()
+           if "protocol" in part}
+  if not parts:
+    yield (f"no Avg L2: it needs the waypoint at 2.0 s, horizon 21, and this "
+           f"run has {horizon} waypoints (configs/open_loop.py)")
+    return
+  seconds = next(iter(parts.values()))["seconds"]
+  yield f"{'L2 at 2 Hz [m]':34}" + "".join(
+      f"{f'{t} s':>10}" for t in seconds) + f"{'Avg L2':>10}"
+  for name, part in parts.items():
+    for reading in ("at", "mean_up_to"):
+      label = f"{name}, {reading.replace('_', ' ')} t"
+      # The mean over all times is, read the second way, there already.
+      last = f"{part['mean_up_to'][-1]:10.4f}" if reading == "at" else ""
+      yield (f"{label:34}" + "".join(f"{e:10.4f}" for e in part[reading])
+             + last)
 
 
 def _routers(scores):

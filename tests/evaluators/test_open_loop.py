@@ -38,6 +38,20 @@ def test_avg_l2_takes_the_protocols_four_times():
   assert abs(open_loop.avg_l2(pred, gt) - 0.7295) < 1e-12
 
 
+def test_the_protocol_reads_each_time_in_both_ways():
+  gt = np.zeros((2, 21, 2))
+  pred = np.full((2, 21, 2), 99.0)
+  pred[:, (5, 10, 15, 20)] = 0
+  pred[0, (5, 10, 15, 20), 1] = 1, 2, 3, 6
+  pred[1, (5, 10, 15, 20), 0] = 3, 4, 5, 6
+  got = open_loop.protocol(pred, gt)
+  # At: (1 + 3) / 2, (2 + 4) / 2, (3 + 5) / 2, 6. Up to: 2, 5 / 2, 9 / 3, 15 / 4
+  assert got == {"seconds": [0.5, 1.0, 1.5, 2.0], "at": [2, 3, 4, 6],
+                 "mean_up_to": [2, 2.5, 3, 3.75]}
+  whole = open_loop.summary(pred, gt)
+  assert whole["protocol"] == got and whole["avg_l2"] == 3.75
+
+
 def test_avg_l2_weighs_samples_equally():
   pred, gt = shifted([1.0, 2.0, 6.0], horizon=21)
   assert abs(open_loop.avg_l2(pred, gt) - 3.0) < 1e-12
@@ -49,12 +63,14 @@ def test_avg_l2_weighs_samples_equally():
 def test_the_name_avg_l2_needs_index_20(horizon, has, has_not):
   got = open_loop.summary(*shifted([1.0], horizon))
   assert abs(got[has] - 1.0) < 1e-12 and has_not not in got
+  assert ("protocol" in got) is (has == "avg_l2")
 
 
 @pytest.mark.parametrize("horizon", [10, 19])
 def test_a_short_horizon_has_neither_name(horizon):
   pred, gt = shifted([1.0], horizon)
-  assert not {"avg_l2", "l2_1.9s_approx"} & set(open_loop.summary(pred, gt))
+  assert not {"avg_l2", "l2_1.9s_approx", "protocol"} & set(
+      open_loop.summary(pred, gt))
   with pytest.raises(errors.ConfigError, match=f"20.*{horizon}.*horizon=21"):
     open_loop.avg_l2(pred, gt)
 

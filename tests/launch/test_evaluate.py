@@ -12,6 +12,7 @@ from data_pipeline import loader, normalize, options, windows
 from drivemoe_jax import build
 from launch import evaluate, report
 from tests.data_pipeline import fixtures
+from tests.evaluators.test_side_by_side import evaluation
 from tests.models import tiny
 
 CONFIG = dict(prompt_ids=(2, 5), flow=dict(steps=2, clip=1.0), data=dict(
@@ -103,3 +104,23 @@ def test_parity_augments_what_is_evaluated(run, command, monkeypatch):
 def test_counts_must_be_positive(command, capsys, flag):
   assert command(flag, "0") == 2
   assert f"E-CONFIG: {flag} 0" in capsys.readouterr().err
+
+
+def test_two_evaluations_are_compared_without_opening_a_run(
+    tmp_path, capsys):
+  paths = []
+  for offset, count in ((1.0, 4), (0.5, 4), (0.5, 3)):
+    paths.append(str(tmp_path / f"{len(paths)}.json"))
+    with open(paths[-1], "w", encoding="utf-8") as file:
+      json.dump(evaluation(offset, windows=count), file)
+  assert evaluate.main(["--compare", *paths[:2], "--json", "-"]) == 0
+  found = json.loads(capsys.readouterr().out)
+  assert found["metrics"]["avg_l2"]["difference"] == -0.5
+  assert evaluate.main(["--compare", *paths[1:]]) == 3
+  assert "E-DATA: other windows" in capsys.readouterr().err
+
+
+def test_it_wants_a_run_or_two_evaluations(capsys):
+  with pytest.raises(SystemExit):
+    evaluate.main([])
+  assert "--workdir --compare" in capsys.readouterr().err
