@@ -35,9 +35,10 @@ def test_paligemma_is_placed_and_the_rest_is_as_in_a_fresh_run(npz):
   mesh = sharding.make_mesh({"data": 4, "fsdp": 2, "expert": 1})
   said = []
   state, carried = train._first_state(config, model, tx, mesh, said.append)
-  fresh = steps.init_state(model, tx, mesh, config.seed)
-  found, new = (blocks.flatten(jax.device_get(s.params))
-                for s in (state, fresh))
+  fresh = steps.jit_once(lambda key: steps.init_params(model, key))(
+      jax.random.key(config.seed))
+  found, new = (blocks.flatten(jax.device_get(params))
+                for params in (state.params, fresh))
   loaded = read.scan(npz, {"img": steps.param_shapes(model)["img"]},
                      allowed=read.Allowed(only="img/")).params
   for path, value in found.items():
