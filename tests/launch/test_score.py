@@ -82,7 +82,8 @@ def test_no_headline_for_a_partial_run(part, tmp_path, capsys):
   assert "no place among published" in captured.out
   assert "stopped at 218 of 220" in captured.out
   [found] = json.loads(target.read_text())["files"]
-  assert found["driving_score"] is None and found["abilities"] is None
+  assert found["driving_score"] is None and found["success_rate"] is None
+  assert all(part["low"] is None for part in found["abilities"].values())
   assert found["missing"] == missing
 
 

@@ -95,7 +95,7 @@ def load(path):
     parsed = _parse(file, entries)
     warnings += _state(file, document, parsed)
     for record, entry in zip(parsed, entries):
-      before = records.pop(record.number, None)
+      before = records.get(record.number)
       if before is not None:
         duplicates.append(record.number)
         warnings.append(

@@ -65,7 +65,7 @@ def report(results, *, route_set=None, partial=False, metric_dir=None,
     unsure = set(abilities.open_cases(rows, known.types))
     passed = junctions.passed([r for r in rows if r.number in unsure], known,
                               map_root, routes_xml)
-  skills = abilities.score(rows, known.types, passed)
+  skills = abilities.score(rows if shown else [], known.types, passed)
   penalties = scores.check_penalties(rows)
   headline = dict(zip(HEADLINE, (
       scores.driving_score(rows), scores.success_rate(rows), speed,
@@ -81,8 +81,8 @@ def report(results, *, route_set=None, partial=False, metric_dir=None,
       "route_set_sha256": known.sha256,
       "complete": not missing,
       **(headline if shown else dict.fromkeys(HEADLINE)),
-      "abilities": skills["abilities"] if shown else None,
-      "ability_mean": skills["mean"] if shown else None,
+      "abilities": skills["abilities"],
+      "ability_mean": skills["mean"],
       "routes": len(rows),
       "missing": missing,
       "duplicates": list(results.duplicates),

@@ -38,7 +38,7 @@ def scores(result):
 
 
 def _headline(result):
-  if result["abilities"] is None:
+  if result["driving_score"] is None:
     yield "  no headline: routes are missing (--partial gives it all the same)"
     return
   if not result["complete"]:
