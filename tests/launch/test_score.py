@@ -1,6 +1,8 @@
 """The score command: text, JSON, refusals and exit codes."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -181,10 +183,13 @@ def test_what_a_reader_must_know_is_said(tmp_path, capsys):
       f"r{numbers[1]}": dict(status="Started", route=0.0),
       f"r{numbers[2]}": dict(red_light=1),  # with a penalty of 1
       f"r{numbers[3]}": dict(min_speed_infractions=["slow"]),
-      f"r{numbers[4]}": dict(kind="Somewhere")})
+      f"r{numbers[4]}": dict(kind="Somewhere"),
+      f"r{numbers[5]}": dict(
+          status="Failed - Agent couldn't be set up", route=0.0),
+      f"r{numbers[6]}": dict(status="Failed - TickRuntime", route=9.0)})
   assert call(drives.write(tmp_path / "r.json", drives.shard(*entries))) == 0
   said = capsys.readouterr().out
-  for words in (f"2 routes ({numbers[0]}, {numbers[1]}): crashed or never",
+  for words in (f"3 routes ({numbers[0]}, {numbers[1]}, {numbers[5]}): crashed",
                 f"1 route ({numbers[2]}): the penalty",
                 f"1 route ({numbers[3]}): a minimum-speed entry",
                 f"1 route ({numbers[4]}): another scenario type"):
@@ -225,3 +230,10 @@ def test_a_broken_file_names_its_route(tmp_path, capsys):
   assert call(drives.write(tmp_path / "r.json", drives.shard(*entries))) == 3
   assert "E-DATA" in (said := capsys.readouterr().err)
   assert "RouteScenario_2534_rep0: score_composed nan" in said
+
+
+def test_it_needs_no_accelerator_stack():
+  subprocess.run([sys.executable, "-c", (
+      "import sys, launch.score\n"
+      "assert not {'jax', 'tensorflow', 'carla'} & set(sys.modules)")],
+                 check=True)

@@ -17,6 +17,9 @@ from drivemoe_jax.evaluators.bench2drive import (
 HEADLINE = ("driving_score", "success_rate", "efficiency", "comfort",
             "comfort_fixed")
 
+# Parts of a status that blame the machinery, not the driving.
+NOT_DRIVEN = ("crashed", "couldn't be set up", "sensors were invalid")
+
 DEFINITIONS = abilities.DEFINITIONS | {
     "driving_score": "sum of the routes' composed scores / 220, 0-100",
     "success_rate": "routes Completed or Perfect with no entry but minimum "
@@ -128,8 +131,8 @@ def _beside(path):
 def _warnings(rows, known, penalties, unread, motion):
   """What a reader of the numbers has to know, one text each."""
   broken = [r.number for r in rows
-            if "crashed" in r.status or not r.status.startswith(
-                ("Completed", "Perfect", "Failed"))]
+            if any(word in r.status for word in NOT_DRIVEN)
+            or not r.status.startswith(("Completed", "Perfect", "Failed"))]
   if broken:
     yield (f"{_routes(broken)}: crashed or never finished, counted as it "
            "stands; run again")
