@@ -12,6 +12,8 @@ import numpy as np
 
 from data_pipeline import images, prepared, spec
 
+FRONTS = 2  # images before the candidate views
+
 
 class FrameStore:
   """Decodes the images of windows.Windows samples; safe to share by threads."""
@@ -21,18 +23,26 @@ class FrameStore:
     self._windows = windows
     kind = Prepared if prepared.is_prepared(windows.root) else Raw
     self._source = kind(windows, image_size)
+    self._size = image_size
     self._room = int(ram_budget_gb * 1e9) // (image_size * image_size * 3)
     self._kept = {}
 
-  def sample(self, index):
+  def sample(self, index, views=None):
     """Returns [7,S,S,3] uint8 in spec.IMAGES' order; a fresh array.
+
+    Args:
+      views: ids of the candidate views to read beside the fronts, the others
+        stay black; None reads all.
 
     Raises:
       DataError: one of the files or records is missing or broken.
     """
     route = int(self._windows.route_index[index])
     frame = int(self._windows.frame[index])
-    wanted = [(max(frame - lag, 0), folder) for folder, lag in spec.IMAGES]
+    places = [i for i in range(len(spec.IMAGES))
+              if views is None or i < FRONTS or i - FRONTS in views]
+    wanted = [(max(frame - lag, 0), folder) for folder, lag in (
+        spec.IMAGES[i] for i in places)]
     found = {key: self._kept.get((route, *key)) for key in wanted}
     for t in sorted({t for (t, _), image in found.items() if image is None}):
       missing = [folder for (at, folder), image in found.items()
@@ -43,7 +53,10 @@ class FrameStore:
         # as good as any.
         if len(self._kept) < self._room:
           self._kept[route, t, folder] = image
-    return np.stack([found[key] for key in wanted])
+    pixels = np.zeros((len(spec.IMAGES), self._size, self._size, 3), np.uint8)
+    for i, key in zip(places, wanted):
+      pixels[i] = found[key]
+    return pixels
 
 
 class Raw:

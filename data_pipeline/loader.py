@@ -34,8 +34,8 @@ PREFETCH = 2  # batches ready and waiting, if the memory budget allows
 def train_batches(windows, statistics, *, batch_size, seed, image_size,
                   prompt_ids, text_len, start_step=0, augment=True,
                   host_index=0, host_count=1, tf_shared_seed=False,
-                  weights=None, on_bad_record="fail", skip_cap=0.001,
-                  ram_budget_gb=1.0, workers=None):
+                  weights=None, views=None, on_bad_record="fail",
+                  skip_cap=0.001, ram_budget_gb=1.0, workers=None):
   """Returns an endless iterator of this host's rows of the global batches.
 
   Args:
@@ -49,6 +49,9 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
     augment: crop and jitter (see images.augment).
     tf_shared_seed: draw the crop as the release does, from one number.
     weights: order.Weights, or None for each sample once an epoch.
+    views: ids of the candidate views that will be looked at, or "label" for
+      each sample's own; the others are not decoded and come black. None
+      reads all.
     on_bad_record: "fail" stops at an unreadable image; "skip" puts the next
       readable sample (by id) in that place, so all other places keep theirs.
     skip_cap: share of the samples (rounded up) that may be unreadable.
@@ -75,13 +78,25 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
   rows = batch_size // host_count
   prefetch, kept_gb = share_memory(ram_budget_gb, rows, image_size)
   source = _TrainSource(
-      frames.FrameStore(windows, image_size, kept_gb), len(windows), seed,
+      _pixels(windows, image_size, kept_gb, views), len(windows), seed,
       weights, tf_shared_seed, on_bad_record, skip_cap)
   return _train_iterator(
       source, table, rows=rows, first=start_step * rows,
       place=lambda n: n // rows * batch_size + host_index * rows + n % rows,
       shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
       prefetch=prefetch, workers=workers or os.cpu_count())
+
+
+def _pixels(windows, image_size, kept_gb, views):
+  """sample id -> its images, decoded as far as `views` asks."""
+  store = frames.FrameStore(windows, image_size, kept_gb)
+  if views == "label":
+    if windows.camera is None:
+      raise errors.DataError(
+          "views='label', but the windows have no camera labels; name "
+          "data.labels_root or choose another camera_choice")
+    return lambda index: store.sample(index, (windows.camera[index],))
+  return lambda index: store.sample(index, views)
 
 
 def share_memory(ram_budget_gb, rows, image_size):
@@ -118,9 +133,9 @@ class SampleTable:
 class _TrainSource:
   """place in the sample sequence -> pixels, augmentation, id of the sample."""
 
-  def __init__(self, store, num_samples, seed, weights, shared_crop,
+  def __init__(self, pixels, num_samples, seed, weights, shared_crop,
                on_bad_record, skip_cap):
-    self._store = store
+    self._pixels = pixels
     self._weights = weights
     self._num_samples = num_samples
     self._seed = seed
@@ -137,7 +152,7 @@ class _TrainSource:
     index = wanted
     while True:
       try:
-        pixels = self._store.sample(index)
+        pixels = self._pixels(index)
         break
       except errors.DataError as error:
         if not self._skip:

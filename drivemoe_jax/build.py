@@ -217,6 +217,13 @@ def fingerprint(train):
           "labels": digest(*labels)}
 
 
+def views(config):
+  """Candidate views that training looks at, as loader.train_batches wants."""
+  if config.model.view != "dynamic":
+    return tuple(config.model.view)
+  return "label" if config.camera_choice == "label" else None
+
+
 def train_batches(config, train, stats, start_step):
   """This host's endless batches from `start_step` on."""
   d = config.data
@@ -227,7 +234,7 @@ def train_batches(config, train, stats, start_step):
       image_size=config.model.image_size, prompt_ids=config.prompt_ids,
       text_len=config.model.text_len, start_step=start_step,
       augment=d.augment, host_index=jax.process_index(),
-      host_count=jax.process_count(), weights=weights,
+      host_count=jax.process_count(), weights=weights, views=views(config),
       tf_shared_seed=options(config).tf_shared_seed,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       ram_budget_gb=d.ram_budget_gb, workers=d.workers)

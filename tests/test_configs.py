@@ -9,7 +9,8 @@ from data_pipeline import errors
 from drivemoe_jax import build, inventory
 from launch import cli, train
 
-ALL = ("common", "tiny", "drive_pi0", "stage1", "stage2", "open_loop", "mid")
+ALL = ("common", "tiny", "drive_pi0", "stage1", "stage2", "open_loop", "mid",
+       "nuscenes")
 WINDOWS = 225348  # Bench2Drive's training windows at horizon 10
 
 

@@ -67,7 +67,8 @@ def readme_table(heading):
 
 def test_the_readme_lists_exactly_the_commands_there_are():
   launch = [path for path in tracked_files() if path.parts[0] == "launch"]
-  commands = {path.stem for path in launch
+  name = lambda p: p.parent.name if p.stem == "__init__" else p.stem
+  commands = {name(path) for path in launch
               if path.suffix == ".py"
               and re.search(r"^main = cli\.command\(", read_text(path), re.M)}
   commands |= {str(path) for path in launch
@@ -155,7 +156,8 @@ def test_every_import_is_declared_and_every_requirement_imported():
         imported |= {alias.name.split(".")[0] for alias in node.names}
       elif isinstance(node, ast.ImportFrom):
         imported.add(node.module.split(".")[0])
-  optional = {"torch", "wandb", "carla", "apache_beam"}
+  optional = {"torch", "wandb", "carla", "apache_beam",
+              "torchvision"}
   wanted = {IMPORTED_AS.get(r.name, r.name) for r in declared()}
   here = set(PACKAGES) | set(sys.stdlib_module_names)
   assert imported - here - optional == wanted - FOR_OTHERS

@@ -156,6 +156,34 @@ def test_cache_and_threads_change_nothing(data):
   same(whole, train(data, 9, ram_budget_gb=10.5 * SIZE * SIZE * 3e-9))
 
 
+@pytest.mark.parametrize("views", ["label", (), (1, 4)])
+def test_views_that_nobody_looks_at_stay_black(data, views):
+  (part,), (whole,) = (train(data, 1, augment=False, views=v)
+                       for v in (views, None))
+  for row in range(BATCH):
+    seen = (whole["camera"][row],) if views == "label" else views
+    kept = np.array([i < 2 or i - 2 in seen for i in range(7)])
+    np.testing.assert_array_equal(part["images"][row], np.where(
+        kept[:, None, None, None], whole["images"][row], 0))
+  assert whole["images"].any((2, 3, 4)).all()
+
+
+def test_views_that_nobody_looks_at_are_not_decoded(data, monkeypatch):
+  paths, load = [], images.load
+  monkeypatch.setattr(images, "load", lambda path, size: (
+      paths.append(path), load(path, size))[1])
+  train(data, 1, views=(1, 4))
+  assert {path.split(os.sep)[-2] for path in paths} == {
+      spec.IMAGES[i][0] for i in (0, 1, 3, 6)}
+
+
+def test_labelled_views_need_labels(folder):
+  bare = windows.collect(str(folder), None,
+                         bench2drive.list_routes(str(folder)))
+  with pytest.raises(errors.DataError, match="camera labels"):
+    train(bare, 1, views="label")
+
+
 def test_augmentation_is_drawn_per_place_and_image(data):
   plain, first = train(data, 8, augment=False), train(data, 8)
   assert all((a["images"] != b["images"]).any()
