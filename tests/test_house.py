@@ -156,8 +156,8 @@ def test_every_import_is_declared_and_every_requirement_imported():
         imported |= {alias.name.split(".")[0] for alias in node.names}
       elif isinstance(node, ast.ImportFrom):
         imported.add(node.module.split(".")[0])
-  optional = {"torch", "wandb", "carla", "apache_beam",
-              "torchvision"}
+  optional = {"torch", "torchvision", "wandb", "apache_beam", "carla",
+              "agents"}
   wanted = {IMPORTED_AS.get(r.name, r.name) for r in declared()}
   here = set(PACKAGES) | set(sys.stdlib_module_names)
   assert imported - here - optional == wanted - FOR_OTHERS

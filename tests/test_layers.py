@@ -62,8 +62,10 @@ ONLY_IN = {
     "torch": r"launch\.(bench\..+|forward)",
     "tensorstore": r"drivemoe_jax\.weights\.store",
     "wandb": r"drivemoe_jax\.logs",
-    "carla": r"data_pipeline\.labels\.opendrive",
-    "leaderboard": "",
+    "carla": r"data_pipeline\.labels\.opendrive|launch\.carla\..+"
+             r"|drivemoe_jax\.evaluators\.bench2drive\.junctions",
+    "agents": r"drivemoe_jax\.evaluators\.bench2drive\.junctions",
+    "leaderboard": r"launch\.carla\..+",
 }
 # Rooms that may import nothing but this, the standard library and themselves.
 NOTHING_BUT = {
