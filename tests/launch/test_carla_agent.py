@@ -1,0 +1,329 @@
+"""The CARLA agent on recorded ticks: in process, through the server, in Python
+3.7 and 3.8, with sensors and servers that fail. No simulator, a stub
+leaderboard: see carla_replay.
+"""
+
+import ast
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets")
+
+from data_pipeline import errors, ticks
+from drivemoe_jax import build, serve
+from tests import fake_policy, policies
+from tests.launch import carla_replay, carla_ticks
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# What the agent loads besides the wheels of its own Python.
+OLD_SYNTAX = (
+    "data_pipeline/__init__.py", "data_pipeline/errors.py",
+    "data_pipeline/prompt.py", "data_pipeline/spec.py",
+    "data_pipeline/control.py", "data_pipeline/driver.py",
+    "data_pipeline/navigation.py", "data_pipeline/sensor_images.py",
+    "data_pipeline/ticks.py", "data_pipeline/wire.py", "launch/__init__.py",
+    "launch/carla/__init__.py", "launch/carla/agent.py",
+    "launch/carla/remote.py")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+  return carla_ticks.record()
+
+
+@pytest.fixture(scope="module")
+def agents():
+  """The agent's module, beside stubs of what only a simulator's Python has."""
+  with pytest.MonkeyPatch.context() as patch:
+    for name, module in carla_replay.stub_modules().items():
+      patch.setitem(sys.modules, name, module)
+    yield importlib.import_module("launch.carla.agent")
+
+
+@pytest.fixture
+def config(tmp_path):
+  """Writes an agent's config; returns its path."""
+
+  def write(**values):
+    path = tmp_path / "agent.json"
+    path.write_text(json.dumps({
+        "camera_width": carla_ticks.WIDTH, "wait_s": 0.0, **values}))
+    return str(path)
+
+  return write
+
+
+@contextlib.contextmanager
+def serving(policy, **kw):
+  with serve.in_background(serve.Server(policy, **kw)) as port:
+    yield f"ws://127.0.0.1:{port}"
+
+
+def driven(agents, recorded, path, change=lambda t, said: said):
+  """(controls [T,3], the summary) of a whole drive."""
+  agent = carla_replay.start(agents, recorded, path)
+  controls = carla_replay.drive(agent, recorded, change)
+  summary = agent._driver.summary()
+  agent.destroy()
+  return np.array(controls), summary
+
+
+def braking(controls):
+  return np.flatnonzero(controls[:, 2] == 1.0).tolist()
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_the_server_and_the_same_process_drive_alike(
+    agents, recorded, config, monkeypatch, parity):
+  from launch.carla import in_process
+  planner = policies.make()
+  monkeypatch.setattr(build, "load_run", lambda workdir, step: None)
+  monkeypatch.setattr(in_process.policy.Policy, "of_run", lambda run: planner)
+  in_process.load.cache_clear()
+  local, told = driven(agents, recorded, config(
+      workdir="run", official_parity=parity))
+  with serving(planner) as url:
+    remote, _ = driven(agents, recorded, config(
+        server=url, official_parity=parity))
+  np.testing.assert_array_equal(local, remote)
+  assert braking(local)[:11] == list(range(11))
+  assert told["overrides"]["plans"] == 13 and told["brakes"] == {}
+  assert told["options"]["nav_plan"] == ("dense" if parity else "sparse")
+
+
+def test_sensors_are_bench2drive_s(agents, recorded, config):
+  with serving(fake_policy.FakePolicy()) as url:
+    agent = carla_replay.start(agents, recorded, config(
+        server=url, camera_width=1600))
+  sensors = {s["id"]: s for s in agent.sensors()}
+  assert agent.track == "SENSORS" and len(sensors) == 9
+  for name in carla_replay.CAMERAS:
+    camera = sensors[name]
+    assert (camera["width"], camera["height"]) == (1600, 900)
+  mounts = {"CAM_BACK": (-2.0, 0.0, 1.6, 180.0, 110.0),
+            "CAM_FRONT_LEFT": (0.27, -0.55, 1.6, -55.0, 70.0)}
+  for name, mount in mounts.items():
+    assert tuple(sensors[name][k] for k in (
+        "x", "y", "z", "yaw", "fov")) == mount
+  assert sensors["GPS"]["x"] == sensors["IMU"]["x"] == -1.4
+
+
+def test_the_drive_is_recorded(agents, recorded, config, tmp_path, monkeypatch):
+  monkeypatch.setenv("SAVE_PATH", str(tmp_path / "save"))
+  with serving(fake_policy.FakePolicy()) as url:
+    driven(agents, recorded, config(server=url))
+  folder = tmp_path / "save" / "Route_1"
+  metrics = json.loads((folder / "metric_info.json").read_text())
+  assert list(metrics) == [str(t) for t in range(11, 36, 2)]
+  assert metrics["11"] == {"location": [1.0, 2.0, 3.0]}
+  drive = json.loads((folder / "drive.json").read_text())
+  assert drive["controller"]["name"] == "drivemoe" and drive["ticks"] == 36
+  assert sorted(os.listdir(folder)) == ["drive.json", "metric_info.json"]
+
+
+def without(name, at):
+  """A change of the input: sensor `name` drops out in the ticks `at`."""
+  def change(t, said):
+    if t in at:
+      del said[name]
+    return said
+  return change
+
+
+def test_a_dropped_or_stale_camera_is_braked_for(agents, recorded, config):
+  def stale(t, said):
+    if t == 21:
+      said["CAM_BACK"] = (t - 1, said["CAM_BACK"][1])
+    return said
+  with serving(fake_policy.FakePolicy()) as url:
+    for change in (without("CAM_BACK", {21}), stale):
+      controls, summary = driven(agents, recorded, config(server=url), change)
+      assert braking(controls)[11:] == [21, 22]
+      assert summary["brakes"] == {"camera": 1}
+
+
+@pytest.mark.parametrize("change", [
+    without("GPS", {19, 20}), without("IMU", {20}), without("SPEED", {19}),
+    lambda t, said: said | (
+        {"GPS": (t, said["GPS"][1] + 1.0)} if t == 20 else {}),
+    lambda t, said: said | (
+        {"IMU": (t, said["IMU"][1] * np.nan)} if t in (20, 21) else {})],
+    ids=["no GPS", "no IMU", "no speed", "GPS jump", "NaN compass"])
+def test_numbers_that_drop_out_are_bridged(agents, recorded, config, change):
+  with serving(fake_policy.FakePolicy()) as url:
+    controls, summary = driven(agents, recorded, config(server=url), change)
+  assert summary["brakes"] == {} and braking(controls)[:11] == list(range(11))
+
+
+def test_numbers_that_stay_away_are_braked_for(agents, recorded, config):
+  with serving(fake_policy.FakePolicy()) as url:
+    controls, summary = driven(agents, recorded, config(server=url),
+                               without("GPS", range(15, 99)))
+  assert set(range(25, 36)) <= set(braking(controls))
+  assert summary["brakes"]["gps"] == 11
+
+
+def test_a_late_server_is_braked_for_and_its_answer_not_mistaken(
+    agents, recorded, config):
+  policy = fake_policy.FakePolicy()
+
+  def change(t, said):
+    if t == 15:
+      policy.gate.clear()
+    if t == 18:
+      policy.gate.set()
+      time.sleep(0.1)
+    return said
+
+  with serving(policy) as url:
+    controls, summary = driven(
+        agents, recorded, config(server=url, timeout_s=0.3), change)
+    usual, _ = driven(agents, recorded, config(server=url))
+  assert {15, 16, 17, 18} <= set(braking(controls))
+  assert summary["brakes"] == {"server": 2}
+  # From 19 on plans are those of their own tick; the PIDs began anew.
+  assert 19 in [step for batch in policy.batches for step in batch]
+  assert braking(controls[19:]) == braking(usual[19:])
+
+
+def test_a_server_that_goes_and_comes_back(agents, recorded, config):
+  policy = fake_policy.FakePolicy()
+  stack = contextlib.ExitStack()
+  port = stack.enter_context(serve.in_background(serve.Server(policy)))
+  path = config(server=f"ws://127.0.0.1:{port}", timeout_s=2.0)
+
+  def change(t, said):
+    if t == 17:
+      stack.close()
+    if t == 22:
+      stack.enter_context(serve.in_background(serve.Server(policy, port=port)))
+    return said
+
+  controls, summary = driven(agents, recorded, path, change)
+  stack.close()
+  assert {17, 18, 19, 20, 21, 22} <= set(braking(controls))
+  assert summary["brakes"] == {"server": 3}
+  assert [23] in policy.batches
+
+
+def test_an_answer_that_is_an_error_is_said(agents, recorded, config, caplog):
+  policy = fake_policy.FakePolicy()
+  policy.trouble = {19: errors.NumericsError("the plan is not finite")}
+  with serving(policy) as url:
+    controls, _ = driven(agents, recorded, config(server=url))
+  assert 19 in braking(controls)
+  assert "tick 19: braking: E-NAN: the plan is not finite" in caplog.text
+
+
+def test_keys_are_sent_and_wrong_ones_said(agents, recorded, config, tmp_path):
+  key = tmp_path / "key"
+  with serving(fake_policy.FakePolicy(), api_key="k") as url:
+    path = config(server=url, api_key_file=str(key), wait_s=30.0)
+    key.write_text("k\n")
+    assert driven(agents, recorded, path)[1]["brakes"] == {}
+    key.write_text("x\n")
+    with pytest.raises(ticks.Fault, match="wants another API key"):
+      carla_replay.start(agents, recorded, path)
+
+
+@pytest.mark.parametrize("values, text", [
+    ({"server": "ws://127.0.0.1:1", "workdir": "run"}, "either server or"),
+    ({}, "either server or"), ({"servers": 1}, "unknown keys"),
+    ({"server": "http://x"}, "ws://HOST:PORT"),
+    ({"server": "ws://127.0.0.1:1", "controller": "pd"}, "known: drivemoe"),
+    ({"server": "ws://127.0.0.1:1", "options": {"gps": 1}}, "unknown options"),
+])
+def test_configs_that_make_no_sense_are_refused(
+    agents, recorded, config, values, text):
+  with pytest.raises(errors.ConfigError, match=text):
+    carla_replay.start(agents, recorded, config(**values))
+
+
+def test_no_server_no_route_and_another_policy_are_said(
+    agents, recorded, config):
+  with pytest.raises(ticks.Fault, match="no server at ws://127.0.0.1:1"):
+    carla_replay.start(agents, recorded, config(server="ws://127.0.0.1:1"))
+  agent = agents.DriveMoEAgent("host", 0)
+  with pytest.raises(errors.DataError, match="gave no route"):
+    agent.setup(config(server="ws://127.0.0.1:1"))
+  agent.destroy()                     # the evaluator does, after any failure
+  for key, value, text in (("protocol", 2, "one version"),
+                           ("history", 3, "one version"),
+                           ("horizon", 7, "more than 7")):
+    policy = fake_policy.FakePolicy()
+    policy.metadata[key] = value
+    with serving(policy) as url:
+      with pytest.raises(errors.ConfigError, match=text):
+        carla_replay.start(agents, recorded, config(server=url))
+
+
+def test_the_agent_keeps_to_old_syntax():
+  for name in OLD_SYNTAX:
+    ast.parse((ROOT / name).read_text(encoding="utf-8"),
+              feature_version=(3, 7))
+
+
+def interpreters():
+  """Old Pythons with the client's packages: those in CARLA_PYTHONS, and
+  python3.7 and python3.8 where they have them."""
+  named = os.environ.get("CARLA_PYTHONS", "").split(os.pathsep)
+  for path in [*filter(None, named), *filter(None, map(
+      shutil.which, ("python3.7", "python3.8")))]:
+    probe = subprocess.run(
+        [path, "-c", "import numpy, PIL, msgpack, websockets.sync.client"],
+        capture_output=True)
+    if probe.returncode == 0:
+      yield path
+
+
+def test_old_pythons_drive_alike(agents, recorded, config, tmp_path):
+  found = list(interpreters())
+  if not found:
+    pytest.skip("no Python 3.7 or 3.8 with numpy, pillow, msgpack, websockets")
+  np.savez(tmp_path / "ticks.npz", **recorded)
+  with serving(fake_policy.FakePolicy()) as url:
+    path = config(server=url)
+    here, _ = driven(agents, recorded, path)
+    for python in found:
+      subprocess.run(
+          [python, carla_replay.__file__, ROOT, tmp_path / "ticks.npz", path,
+           tmp_path / "out.json"], check=True, cwd=tmp_path)
+      told = json.loads((tmp_path / "out.json").read_text())
+      # Other versions of Pillow and numpy round the last bits otherwise.
+      np.testing.assert_allclose(told["controls"], here, atol=1e-5)
+      assert told["heavy"] == []
+
+
+def test_openpi_s_client_works_unchanged(tmp_path):
+  code = ("import sys, numpy as np\n"
+          "from openpi_client import websocket_client_policy as w\n"
+          "p = w.WebsocketClientPolicy('127.0.0.1', int(sys.argv[1]), 'k')\n"
+          "assert p.get_server_metadata()['horizon'] == 10\n"
+          "o = {'images': np.zeros((7, 8, 8, 3), np.uint8), 'step': 5,\n"
+          "     'proprio': np.ones((5, 10), np.float32)}\n"
+          "for _ in range(3):\n"
+          "  assert (p.infer(o)['actions'][0] == 6).all()\n"
+          "try:\n"
+          "  p.infer({'images': o['images']})\n"
+          "except RuntimeError as error:\n"
+          "  assert 'E-DATA' in str(error)\n"
+          "assert (p.infer(o)['actions'][0] == 6).all()\n")
+  pythons = [p for p in [sys.executable, *interpreters()] if not subprocess.run(
+      [p, "-c", "import openpi_client, typing_extensions"],
+      capture_output=True).returncode]
+  if not pythons:
+    pytest.skip("no Python with openpi-client and typing_extensions")
+  with serving(fake_policy.FakePolicy(), api_key="k") as url:
+    for python in pythons:
+      subprocess.run([python, "-c", code, url.rpartition(":")[2]], check=True,
+                     cwd=tmp_path)

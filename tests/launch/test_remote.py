@@ -1,0 +1,64 @@
+"""The agent's connection: deadlines, and servers that are none.
+
+What it does beside a real server is tested with the agent.
+"""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets")
+from websockets.sync import server
+
+from data_pipeline import errors, wire
+from launch.carla import remote
+
+
+@contextlib.contextmanager
+def answering(handle, **kw):
+  """A RemotePolicy of a server that does to a connection what it is told."""
+  with server.serve(handle, "127.0.0.1", 0, compression=None, **kw) as running:
+    thread = threading.Thread(target=running.serve_forever)
+    thread.start()
+    port = running.socket.getsockname()[1]
+    policy = remote.RemotePolicy(f"ws://127.0.0.1:{port}", timeout_s=0.4)
+    yield policy
+    policy.close()
+    running.shutdown()
+    thread.join()
+
+
+def test_a_server_that_stops_reading_is_given_up():
+  done = threading.Event()
+
+  def handle(link):
+    link.send(wire.pack({"protocol": 1}))
+    done.wait(20)
+
+  with answering(handle, max_queue=1, max_size=None) as policy:
+    assert policy.wait(5.0) == {"protocol": 1}
+    with pytest.raises(remote.Unavailable, match="is gone|did not answer"):
+      policy.plan({"images": np.zeros(2**26, np.uint8)})
+    done.set()
+
+
+@pytest.mark.parametrize("first", [b"\xc1", b"\x01", "text", wire.pack([1])])
+def test_what_speaks_otherwise_is_no_policy_server(first):
+  with answering(lambda link: (link.send(first), link.recv())) as policy:
+    with pytest.raises(remote.Unavailable, match="no policy server"):
+      policy.wait(0.0)
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch):
+  monkeypatch.setattr(remote, "CONNECT_S", 0.3)
+  with answering(lambda link: link.recv()) as policy:
+    with pytest.raises(remote.Unavailable, match="no server at"):
+      policy.plan({})
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "wss://host:1", "ws://", ""])
+def test_only_plain_addresses_are_taken(url):
+  with pytest.raises(errors.ConfigError, match="ws://HOST:PORT"):
+    remote.RemotePolicy(url)
