@@ -157,7 +157,7 @@ def test_every_import_is_declared_and_every_requirement_imported():
       elif isinstance(node, ast.ImportFrom):
         imported.add(node.module.split(".")[0])
   optional = {"torch", "torchvision", "wandb", "apache_beam", "carla",
-              "agents"}
+              "agents", "leaderboard"}
   wanted = {IMPORTED_AS.get(r.name, r.name) for r in declared()}
   here = set(PACKAGES) | set(sys.stdlib_module_names)
   assert imported - here - optional == wanted - FOR_OTHERS
