@@ -2,17 +2,17 @@ r"""Measures speed: warm-up apart, medians with their spread, rows of one form.
 
 python -m launch.bench data --against pytorch
 python -m launch.bench data --routes ROUTES --prepared PREPARED --json -
+python -m launch.bench serve --soak 10
 
-Each row's side runs in a fresh process, in turns with the others. Only `data`
-is built so far; rows.py tells what a row holds.
+What is timed runs in fresh processes; rows.py tells what a row holds.
 """
 
 import sys
 
 from launch import cli
-from launch.bench import data, rows
+from launch.bench import data, rows, serve
 
-BENCHES = {"data": data}
+BENCHES = {"data": data, "serve": serve}
 
 
 def add_arguments(parser):

@@ -28,7 +28,7 @@ class Refused(ticks.Fault):
 
 
 class RemotePolicy:
-  """Plans of a server; keeps no connection that owes an answer."""
+  """Plans of the server at `url`; keeps no connection that owes an answer."""
 
   def __init__(self, url, api_key=None, timeout_s=10.0):
     """Args: url: ws://host:port; timeout_s: for one answer."""
@@ -37,7 +37,7 @@ class RemotePolicy:
       raise errors.ConfigError(
           f"server is {url!r}; write ws://HOST:PORT, and use a tunnel where "
           "the network is not to be trusted")
-    self._url, self._timeout_s = url, timeout_s
+    self.url, self._timeout_s = url, timeout_s
     self._address = (target.hostname, target.port or 80)
     self._headers = {"Authorization": "Api-Key " + api_key} if api_key else {}
     self._connection, self._open = None, contextlib.ExitStack()
@@ -74,11 +74,11 @@ class RemotePolicy:
     except TimeoutError:
       # The late answer would be taken for that of the next observation.
       self.close()
-      raise Unavailable("server", f"{self._url} did not answer in "
+      raise Unavailable("server", f"{self.url} did not answer in "
                         f"{self._timeout_s:g} s") from None
     except (OSError, exceptions.WebSocketException) as error:
       self.close()
-      raise Unavailable("server", f"{self._url} is gone ({error})") from None
+      raise Unavailable("server", f"{self.url} is gone ({error})") from None
     if isinstance(answer, str):
       raise Refused("server", answer)
     return self._read(answer)
@@ -98,7 +98,7 @@ class RemotePolicy:
       raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack(
           "ll", int(self._timeout_s), int(self._timeout_s % 1 * 1e6)))
       self._connection = self._open.enter_context(client.connect(
-          self._url, sock=raw, compression=None, max_size=None,
+          self.url, sock=raw, compression=None, max_size=None,
           open_timeout=CONNECT_S, close_timeout=CLOSE_S,
           additional_headers=self._headers))
       metadata = self._connection.recv(timeout=CONNECT_S)
@@ -106,9 +106,9 @@ class RemotePolicy:
       self.close()
       response = getattr(error, "response", None)
       if response is not None and response.status_code == 401:
-        raise Refused("server", f"{self._url} wants another API key") from None
+        raise Refused("server", f"{self.url} wants another API key") from None
       raise Unavailable(
-          "server", f"no server at {self._url} ({error})") from None
+          "server", f"no server at {self.url} ({error})") from None
     self.metadata = self._read(metadata)
 
   def _read(self, data):
@@ -120,4 +120,4 @@ class RemotePolicy:
     except (errors.DataError, TypeError) as error:
       why = error
     self.close()
-    raise Unavailable("server", f"{self._url} is no policy server ({why})")
+    raise Unavailable("server", f"{self.url} is no policy server ({why})")
