@@ -87,6 +87,16 @@ def test_batches_are_padded_to_powers_of_two():
   assert policy.batch_sizes(1) == [1] and policy.batch_sizes(5) == [1, 2, 4, 8]
 
 
+def test_the_model_s_goal_is_the_newest_navigation_point(stub):
+  planner, batches = stub
+  seen = policies.observations(3)
+  planner.plan(seen)
+  raw = np.stack([o["proprio"] for o in seen])
+  wanted = normalize.apply("goal", raw[:, -1, 8:], normalize.OFFICIAL_H10)
+  np.testing.assert_allclose(batches[0]["goal"][:3], wanted, atol=1e-6)
+  np.testing.assert_array_equal(batches[0]["sample_id"][:3], (11, 13, 15))
+
+
 def test_plans_without_the_present_get_it_back(stub):
   planner, _ = stub
   planner._statistics = dataclasses.replace(

@@ -135,6 +135,13 @@ def test_the_wheels_stay_turned_while_braking():
   assert controls[15].steer > 0
 
 
+def test_after_a_brake_the_controller_begins_anew():
+  bend = {"actions": np.stack([0.5 * np.arange(10), 0.1 * np.arange(10)], -1)}
+  controls, _, _ = run(20, trouble={
+      11: bend, 13: bend, 15: ticks.Fault("server", "gone"), 17: bend})
+  assert controls[17].steer == controls[11].steer != controls[13].steer
+
+
 def test_the_summary_tells_the_drive():
   found = run(20)[1].summary()
   assert found["ticks"] == 21 and found["overrides"]["plans"] == 5

@@ -71,6 +71,12 @@ def test_the_planner_walks_like_the_recorder_s(spacing):
     np.testing.assert_array_equal(ours.target(place), theirs.target(place)[:2])
 
 
+def test_of_the_nodes_in_reach_the_farthest_is_reached():
+  # 7, 7.3 and 2.8 m away: a bend that comes back does not count as passed
+  route = navigation.RoutePlanner([(0, 0), (7, 0), (7, 2), (2, 2), (2, 30)])
+  np.testing.assert_array_equal(route.target(np.zeros(2)), (2, 2))
+
+
 def test_the_last_node_stays_the_target():
   route = navigation.RoutePlanner([(0, 0), (5, 0), (10, 0)])
   for x in (0, 4, 8, 12, 50):

@@ -5,11 +5,13 @@ What it does beside a real server is tested with the agent.
 
 import contextlib
 import threading
+import time
 
 import numpy as np
 import pytest
 
 pytest.importorskip("websockets")
+from websockets import exceptions
 from websockets.sync import server
 
 from data_pipeline import errors, wire
@@ -42,6 +44,25 @@ def test_a_server_that_stops_reading_is_given_up():
     with pytest.raises(remote.Unavailable, match="is gone|did not answer"):
       policy.plan({"images": np.zeros(2**26, np.uint8)})
     done.set()
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one():
+  late = threading.Event()
+
+  def handle(link):
+    link.send(wire.pack({"protocol": 1}))
+    with contextlib.suppress(exceptions.ConnectionClosed):
+      for message in link:
+        if not late.is_set():
+          late.wait(20)
+        link.send(message)
+
+  with answering(handle) as policy:
+    with pytest.raises(remote.Unavailable, match="did not answer in 0.4 s"):
+      policy.plan({"step": 1})
+    late.set()
+    time.sleep(0.1)
+    assert policy.plan({"step": 2}) == {"step": 2}
 
 
 @pytest.mark.parametrize("first", [b"\xc1", b"\x01", "text", wire.pack([1])])
