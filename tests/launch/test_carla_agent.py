@@ -118,10 +118,14 @@ def test_sensors_are_bench2drive_s(agents, recorded, config):
   assert sensors["GPS"]["x"] == sensors["IMU"]["x"] == -1.4
 
 
-def test_the_drive_is_recorded(agents, recorded, config, tmp_path, monkeypatch):
+def test_the_drive_is_recorded(
+    agents, recorded, config, tmp_path, monkeypatch, capsys):
   monkeypatch.setenv("SAVE_PATH", str(tmp_path / "save"))
   with serving(fake_policy.FakePolicy()) as url:
     driven(agents, recorded, config(server=url))
+  said = capsys.readouterr().out
+  assert "drivemoe: controller drivemoe, Options(" in said
+  assert "drivemoe: 36 ticks, brakes {}, overruled plans {" in said
   folder = tmp_path / "save" / "Route_1"
   metrics = json.loads((folder / "metric_info.json").read_text())
   assert list(metrics) == [str(t) for t in range(11, 36, 2)]
