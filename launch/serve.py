@@ -15,7 +15,7 @@ import signal
 import sys
 
 from data_pipeline import errors, wire
-from drivemoe_jax import build, policy
+from drivemoe_jax import build, policy, serve
 from launch import cli
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -46,7 +46,6 @@ def add_arguments(parser):
 
 
 def run(args):
-  serve = _library()
   for name in ("steps", "max_batch", "max_clients", "max_rate"):
     value = getattr(args, name)
     if value is not None and value <= 0:
@@ -73,16 +72,6 @@ def run(args):
     raise errors.ConfigError(
         f"cannot listen on {args.host}:{args.port} ({error.strerror}); is "
         "another server running? choose another --port") from None
-
-
-def _library():
-  try:
-    from drivemoe_jax import serve
-  except ImportError as error:
-    raise errors.ConfigError(
-        f"the server needs the extra `serve` ({error}): pip install "
-        "-e '.[serve]'") from None
-  return serve
 
 
 async def _until_told(server, host):

@@ -10,8 +10,6 @@ import urllib.request
 
 import numpy as np
 import pytest
-
-pytest.importorskip("websockets")
 from websockets import exceptions
 from websockets.sync import client
 

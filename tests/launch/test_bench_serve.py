@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("websockets")
-
 from launch import bench
 from launch.bench import serve
 from launch.carla import remote

@@ -17,8 +17,6 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("websockets")
-
 from data_pipeline import errors, ticks
 from drivemoe_jax import build, serve
 from tests import fake_policy, policies

@@ -9,8 +9,6 @@ import time
 
 import numpy as np
 import pytest
-
-pytest.importorskip("websockets")
 from websockets import exceptions
 from websockets.sync import server
 

@@ -9,8 +9,6 @@ import urllib.request
 
 import pytest
 
-pytest.importorskip("websockets")
-
 from data_pipeline import wire
 from launch import serve
 from launch.carla import remote
@@ -75,10 +73,3 @@ def test_it_warms_up_listens_answers_and_ends_when_told(tmp_path):
 def test_what_cannot_be_served_is_refused(args, text, tmp_path, capsys):
   assert serve.main(["--workdir", str(tmp_path), *args]) in (2, 4)
   assert text in capsys.readouterr().err
-
-
-def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
-  monkeypatch.setitem(sys.modules, "drivemoe_jax.serve", None)
-  monkeypatch.delattr("drivemoe_jax.serve", raising=False)
-  assert serve.main(["--workdir", "run"]) == 2
-  assert "'.[serve]'" in capsys.readouterr().err
