@@ -91,7 +91,8 @@ def test_a_broken_frame_is_named_with_its_field(spoil, message):
 @pytest.mark.parametrize("content", [
     b"", b"no gzip", gzip.compress(b"{\"speed\": "),
     gzip.compress(b"\xff\xfe"), gzip.compress(json.dumps({}).encode())[:-9],
-    gzip.compress(b"[1, 2]")])
+    gzip.compress(b"[1, 2]")], ids=[
+        "empty", "plain", "no object's end", "no text", "cut", "list"])
 def test_a_broken_file_is_named(tmp_path, content):
   root, name = write(tmp_path, [drives.moment()] * 3)
   path = tmp_path / name / "anno" / "00001.json.gz"
