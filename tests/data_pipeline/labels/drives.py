@@ -6,10 +6,14 @@ rules look at them; `moment` moves them into the world.
 
 import math
 
-from data_pipeline.labels import annotations, generate, signals
+from data_pipeline.labels import annotations, generate, opendrive, signals
 from data_pipeline.labels import constants as consts
 
 OWN, LEFT_LANE, OPPOSING = (1, 0, -2), (1, 0, -1), (1, 0, 1)
+CONE = "static.prop.constructioncone"
+WARNING = "static.prop.trafficwarning"
+POLICE = "vehicle.dodge.charger_police_2020"
+DOOR = "vehicle.mercedes.coupe_2020"
 
 
 def moment(x=0.0, y=0.0, *, yaw=0.3, lane=OWN, speed=6.0, near=4, far=4,
@@ -109,6 +113,21 @@ def skills(kind, moments, road_map=None, c=consts.DEFAULTS):
   return runs(label(kind, moments, road_map, c).skill)
 
 
+def constant(kind, frames=20, road_map=None, **always):
+  """runs of the camera labels of a drive that never changes."""
+  return cameras(kind, [moment(**always)] * frames, road_map)
+
+
+def bypass(kind, out=LEFT_LANE, *, box=None, frames=90, leaves=30,
+           returns=60):
+  """Moments at a metre a frame; the obstacle stands at 40.25 m."""
+  box = box or (lambda x: car(x))
+  lanes = [out if leaves <= t < returns else OWN
+           for t in range(frames)]
+  return [moment(float(t), lane=lane, boxes=[box(40.25 - t)])
+          for t, lane in enumerate(lanes)]
+
+
 def runs(values):
   """[(value, first, last)] of the stretches that are not the default."""
   found = []
@@ -120,6 +139,12 @@ def runs(values):
     else:
       found.append([value, t, t])
   return [tuple(run) for run in found]
+
+
+def spot(*, junction=False, ahead=False, parking=False,
+         sides=("LEFT", "RIGHT")):
+  """What a map says of the ego's place."""
+  return opendrive.Spot(junction, ahead, parking, frozenset(sides))
 
 
 class Map:

@@ -4,7 +4,7 @@ import pytest
 
 from data_pipeline.labels import constants as consts
 from tests.data_pipeline.labels import drives
-from tests.data_pipeline.labels.test_camera import POLICE, bypass, spot
+from tests.data_pipeline.labels.drives import POLICE, bypass, spot
 
 
 def constant(kind, frames=20, road_map=None, **moment):
