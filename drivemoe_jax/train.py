@@ -13,9 +13,8 @@ import time
 import jax
 
 from data_pipeline import errors
-from drivemoe_jax import build, checkpoint, logs, sharding
+from drivemoe_jax import build, checkpoint, init_from, logs, sharding
 from drivemoe_jax import step as steps
-from drivemoe_jax.weights import blocks, sources
 
 PREEMPTED = 75
 SPEAK_EVERY_S = 5.0
@@ -39,7 +38,7 @@ def run(config, workdir, say=print):
   shapes = steps.param_shapes(model)
   sharding.specs(shapes, sizes)
   _check_same_run(config, workdir)
-  _check_init(config)
+  opened = init_from.source(config)
   os.makedirs(workdir, exist_ok=True)
 
   build.record(config, workdir, _Progress(say))
@@ -65,7 +64,8 @@ def run(config, workdir, say=print):
     say(f"resume: step {start}, next sample {start * config.global_batch}, "
         + where)
   else:
-    state, carried = _first_state(config, model, tx, mesh, say)
+    state, carried = init_from.state(config, model, shapes, tx, mesh, opened,
+                                     say)
     say(f"start: step 0 {where}")
   run = _Loop(config, workdir, mesh, saved, carried, meta, say)
   stopped = run(state, steps.jit_train_step(
@@ -181,32 +181,6 @@ def _check_finite(values, step, config):
         "learning rate or look at the samples of these steps")
 
 
-def _first_state(config, model, tx, mesh, say):
-  """Fresh state, or one whose parameters start from another run or a file."""
-  if not config.init_from:
-    return steps.init_state(model, tx, mesh, config.seed), {}
-  shapes = steps.param_shapes(model)
-  where = sharding.infer(shapes, mesh)
-  found = sources.load(
-      config.init_from, shapes, where, stage=config.stage,
-      horizon=model.horizon, history=model.history,
-      missing=config.init_missing, extra=config.init_extra)
-  say(f"init: parameters of {found.source}")
-  for line in sources.summary(found, shapes):
-    say(line)
-  params = blocks.flatten(found.params)
-  if found.fresh:
-    places = blocks.flatten(where)
-    make = steps.jit_once(
-        lambda key: {path: value for path, value in blocks.flatten(
-            steps.init_params(model, key)).items() if path in found.fresh},
-        out_shardings={path: places[path] for path in found.fresh})
-    with sharding.activate(mesh):
-      params |= make(jax.random.key(config.seed))
-  return (steps.state_from(blocks.unflatten(params), tx, mesh),
-          blocks.unflatten(found.carried))
-
-
 COUNTERS = ("opt_state", "step", "skipped", "skipped_in_a_row")
 
 
@@ -227,17 +201,6 @@ def _restore(saved, step, model, tx, shardings):
       if jax.tree.leaves(tree)})
   state = steps.TrainState(params=trees["params"], **trees["optimizer"])
   return state, trees.get("carried", {})
-
-
-def _check_init(config):
-  """A second stage starts from a first one, of the same horizon."""
-  if config.stage == 2 and not config.init_from:
-    raise errors.ConfigError(
-        "stage 2 starts from stage 1: set --config.init_from=WORKDIR")
-  if config.init_from:
-    path, _ = sources.split_prefix(config.init_from)
-    sources.check_numbers(sources.open_source(path)[0], config.stage,
-                        config.model.horizon, config.model.history)
 
 
 def _check_same_run(config, workdir):

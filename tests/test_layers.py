@@ -25,7 +25,7 @@ LAYERS = (
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|tolerance)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
-    (r"drivemoe_jax\.(build|inventory|train|policy|plan|serve)", 3),
+    (r"drivemoe_jax\.(build|inventory|init_from|train|policy|plan|serve)", 3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.report(\..+)?", 3),
     (r"drivemoe_jax\.weights\..+", 3),
@@ -37,7 +37,9 @@ SIDEWAYS = {
         "sampling integrates the velocity that the model gives",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
-    ("drivemoe_jax.train", "drivemoe_jax.weights.sources"):
+    ("drivemoe_jax.train", "drivemoe_jax.init_from"):
+        "and begins with what that source holds",
+    ("drivemoe_jax.init_from", "drivemoe_jax.weights.sources"):
         "a run may start from weights of any format",
     ("drivemoe_jax.inventory", "drivemoe_jax.build"):
         "what a run would be is told by its own parts",

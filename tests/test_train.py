@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax import build, checkpoint, sharding, step, train
+from drivemoe_jax import build, checkpoint, init_from, sharding, step, train
 from launch import cli
 from tests.data_pipeline import fixtures
 
@@ -245,9 +245,10 @@ def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
 def first_state(config, say=lambda line: None):
   model = build.model(config)
   mesh = sharding.make_mesh(build.mesh_sizes(config))
-  tx = build.optimizer(config, step.param_shapes(model))
-  train._check_init(config)
-  return train._first_state(config, model, tx, mesh, say)[0]
+  shapes = step.param_shapes(model)
+  tx = build.optimizer(config, shapes)
+  opened = init_from.source(config)
+  return init_from.state(config, model, shapes, tx, mesh, opened, say)[0]
 
 
 def test_stage_2_starts_from_stage_1(routes, undisturbed, tmp_path):

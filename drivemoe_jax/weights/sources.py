@@ -5,6 +5,7 @@ A source is PATH, RUN[@STEP] or either with `:PREFIX`, as big_vision's
 `init_file="path.npz:img"`: then only that part is loaded.
 """
 
+import dataclasses
 import os
 import re
 
@@ -34,14 +35,41 @@ BY_NATURE = {
 }
 
 
-def load(source, like, shardings, *, stage, horizon, history, missing="",
-         extra=""):
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """An opened source that fits a run as far as it tells.
+
+  Attributes:
+    path: without the prefix. only: the prefix, "" for all of it.
+    file: files.File. carried: as from open_source.
+    stage: of the run that it was checked for.
+  """
+
+  path: str
+  only: str
+  file: files.File
+  carried: dict
+  stage: int
+
+
+def open_checked(source, *, stage, horizon, history):
+  """Opens a source for a run of this stage, horizon and history.
+
+  Raises:
+    CheckpointError: no such source, or one of another.
+  """
+  path, only = split_prefix(source)
+  file, carried = open_source(path)
+  check_numbers(file, stage, horizon, history)
+  return Source(path, only, file, carried, stage)
+
+
+def load(source, like, shardings, *, missing="", extra=""):
   """Parameters that a run starts from.
 
   Args:
-    source: see above.
+    source: as from open_checked.
     like, shardings: of the model's parameters.
-    stage, horizon, history: of the run; a source of another is refused.
     missing, extra: regexes of what may start fresh and be left out beyond
       BY_NATURE; see read.Allowed.
 
@@ -49,20 +77,19 @@ def load(source, like, shardings, *, stage, horizon, history, missing="",
     read.Weights.
 
   Raises:
-    CheckpointError: no such source, or one that does not fit.
+    CheckpointError: the source does not fit.
   """
-  path, only = split_prefix(source)
-  file, carried = open_source(path)
-  check_numbers(file, stage, horizon, history)
-  nature = _nature(file, blocks.flatten(like)) if stage == 1 else read.STRICT
+  nature = (_nature(source.file, blocks.flatten(like)) if source.stage == 1
+            else read.STRICT)
   both = lambda a, b: f"(?:{a})|(?:{b})" if a and b else a or b
-  found = read.load(file, like, shardings, allowed=read.Allowed(
-      both(nature.missing, missing), both(nature.extra, extra), only))
-  if only and not found.params:
+  found = read.load(source.file, like, shardings, allowed=read.Allowed(
+      both(nature.missing, missing), both(nature.extra, extra), source.only))
+  if source.only and not found.params:
     raise errors.CheckpointError(
-        f"{path} holds nothing under {only}; name a part of the model, as img")
-  if not only:
-    found.carried.update(carried)
+        f"{source.path} holds nothing under {source.only}; name a part of the "
+        "model, as img")
+  if not source.only:
+    found.carried.update(source.carried)
   return found
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from configs import tiny
 from data_pipeline import errors
-from drivemoe_jax import build, sharding, train
+from drivemoe_jax import build, init_from, sharding
 from drivemoe_jax import step as steps
 from drivemoe_jax.weights import blocks, read, write
 from tests.weights import trees
@@ -31,10 +31,12 @@ def configure(**kwargs):
 def test_paligemma_is_placed_and_the_rest_is_as_in_a_fresh_run(npz):
   config = configure(init_from=npz)
   model = build.model(config)
-  tx = build.optimizer(config, steps.param_shapes(model))
+  shapes = steps.param_shapes(model)
+  tx = build.optimizer(config, shapes)
   mesh = sharding.make_mesh({"data": 4, "fsdp": 2, "expert": 1})
   said = []
-  state, carried = train._first_state(config, model, tx, mesh, said.append)
+  state, carried = init_from.state(config, model, shapes, tx, mesh,
+                                   init_from.source(config), said.append)
   fresh = steps.jit_once(lambda key: steps.init_params(model, key))(
       jax.random.key(config.seed))
   found, new = (blocks.flatten(jax.device_get(params))
@@ -53,15 +55,15 @@ def test_paligemma_is_placed_and_the_rest_is_as_in_a_fresh_run(npz):
 
 
 def test_a_source_is_looked_at_before_any_data(npz, tmp_path):
-  train._check_init(configure(init_from=npz))
-  train._check_init(configure(init_from=f"{npz}:img"))
+  init_from.source(configure(init_from=npz))
+  init_from.source(configure(init_from=f"{npz}:img"))
   with pytest.raises(errors.CheckpointError, match="no weights at"):
-    train._check_init(configure(init_from=str(tmp_path / "absent")))
+    init_from.source(configure(init_from=str(tmp_path / "absent")))
   official = write.write(str(tmp_path / "x.pt"), trees.random_weights(
       trees.shapes(SIZES)))
   with pytest.raises(errors.CheckpointError, match="of stage 2"):
-    train._check_init(configure(init_from=official, stage=2))
+    init_from.source(configure(init_from=official, stage=2))
   with pytest.raises(errors.CheckpointError, match="model.horizon 4"):
     config = configure(init_from=official)
     config.model.horizon = 4
-    train._check_init(config)
+    init_from.source(config)

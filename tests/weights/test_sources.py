@@ -24,8 +24,9 @@ def places():
   return sharding.infer(MODEL, mesh)
 
 
-def start(source, places, **kwargs):
-  return sources.load(str(source), MODEL, places, **RUN | kwargs)
+def start(source, places, missing="", extra="", **kwargs):
+  opened = sources.open_checked(str(source), **RUN | kwargs)
+  return sources.load(opened, MODEL, places, missing=missing, extra=extra)
 
 
 def save_run(folder, params, stage=1, horizon=3):
