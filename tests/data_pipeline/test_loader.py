@@ -1,6 +1,5 @@
-"""Batches: contents, exact resume, hosts, the cache, bad records."""
+"""Batches: contents, exact resume, hosts, the cache."""
 
-import itertools
 import os
 import pathlib
 import subprocess
@@ -21,9 +20,16 @@ from data_pipeline import (
     windows,
 )
 from tests.data_pipeline import fixtures
+from tests.data_pipeline.batches import (
+    BATCH,
+    SIZE,
+    TEXT,
+    collect,
+    evaluate,
+    same,
+    train,
+)
 
-SIZE, BATCH = 12, 4
-TEXT = dict(image_size=SIZE, prompt_ids=(2, 5, 7), text_len=6)
 FIELDS = spec.batch_spec(image_size=SIZE, text_len=6)
 
 
@@ -38,26 +44,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(folder):
   return collect(folder)
-
-
-def collect(folder, **options):
-  return windows.collect(str(folder), str(folder / "labels"),
-                         bench2drive.list_routes(str(folder)), **options)
-
-
-def train(data, steps, **options):
-  statistics = normalize.compute(data)
-  options = dict(batch_size=BATCH, seed=1) | TEXT | options
-  return list(itertools.islice(
-      loader.train_batches(data, statistics, **options), steps))
-
-
-def same(a, b):
-  assert len(a) == len(b)
-  for one, other in zip(a, b, strict=True):
-    assert one.keys() == other.keys()
-    for key in one:
-      np.testing.assert_array_equal(one[key], other[key], err_msg=key)
 
 
 def test_training_batches_hold_the_sampled_windows(data):
@@ -240,65 +226,6 @@ def data_of_horizon_3(data):
   return windows.collect(data.root, None, data.routes, horizon=3)
 
 
-def broken(tmp_path, kind):
-  """One route of 7 samples whose sample 4 lacks a good back image."""
-  fixtures.write_route(tmp_path, frames=17)
-  data = collect(tmp_path)
-  path = tmp_path / data.routes[0] / "camera" / "rgb_back" / "00004.jpg"
-  if kind == "missing":
-    path.unlink()
-  else:
-    path.write_bytes(path.read_bytes()[:300])
-  return data
-
-
-@pytest.mark.parametrize("kind", ["missing", "truncated"])
-def test_bad_record_fails_by_name(tmp_path, kind):
-  data = broken(tmp_path, kind)
-  with pytest.raises(errors.DataError, match="rgb_back/00004.jpg is"):
-    train(data, 3)
-  with pytest.raises(errors.DataError, match="rgb_back/00004.jpg is"):
-    list(loader.eval_batches(data, normalize.compute(data), batch_size=3,
-                             **TEXT))
-
-
-def test_failure_comes_after_the_good_batches(tmp_path):
-  data = broken(tmp_path, "missing")
-  dealt = [loader.sample_ids(1, step, 1, 7)[0] for step in range(7)]
-  good = dealt.index(4)
-  assert len(train(data, good, batch_size=1)) == good
-  with pytest.raises(errors.DataError):
-    train(data, good + 1, batch_size=1)
-
-
-def test_skipping_replaces_one_sample_and_moves_no_other(tmp_path, caplog):
-  data = broken(tmp_path, "truncated")
-  got = train(data, 7, on_bad_record="skip")
-  for step, batch in enumerate(got):
-    want = loader.sample_ids(1, step, BATCH, 7)
-    np.testing.assert_array_equal(
-        batch["sample_id"], np.where(want == 4, 5, want))
-    assert (batch["images"].reshape(BATCH, -1).max(1) > 0).all()
-  logged = [r.getMessage() for r in caplog.records]
-  assert len(logged) == 1 and "rgb_back/00004.jpg" in logged[0]
-  same(got[4:], train(data, 3, on_bad_record="skip", start_step=4))
-
-
-def test_skipping_is_capped(tmp_path):
-  data = broken(tmp_path, "missing")
-  with pytest.raises(errors.DataError, match="1 unreadable.*allows 0 of 7"):
-    train(data, 4, on_bad_record="skip", skip_cap=0.0)
-  for path in (tmp_path / data.routes[0] / "camera/rgb_back").iterdir():
-    path.unlink()
-  with pytest.raises(errors.DataError, match="allows 6 of 7"):
-    train(data, 4, on_bad_record="skip", skip_cap=1.0)
-
-
-def evaluate(data, **options):
-  return list(loader.eval_batches(
-      data, normalize.compute(data), **dict(batch_size=BATCH) | TEXT | options))
-
-
 def test_evaluation_visits_all_in_order_and_pads(data):
   got = evaluate(data)
   assert len(data) == 11 and len(got) == 3
@@ -346,16 +273,9 @@ def test_plans_without_the_present(folder):
   np.testing.assert_allclose(batch["action"], want, atol=1e-6)
 
 
-def test_evaluation_marks_what_it_skips(tmp_path):
-  data = broken(tmp_path, "missing")
-  got = evaluate(data, on_bad_record="skip")
-  valid = np.concatenate([batch["valid"] for batch in got])
-  assert valid.tolist() == [True] * 4 + [False] + [True] * 2 + [False]
-
-
 SCRIPT = """
 import os, sys
-from tests.data_pipeline import test_loader as t
+from tests.data_pipeline import batches as t
 import pathlib
 data = t.collect(pathlib.Path(sys.argv[1]))
 t.evaluate(data)
