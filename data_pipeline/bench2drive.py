@@ -7,23 +7,19 @@ Axes: N frames of a route.
 
 import concurrent.futures
 import dataclasses
-import gzip
 import hashlib
 import json
-import math
 import multiprocessing
 import os
-import zlib
 
 import numpy as np
 
-from data_pipeline import errors, spec
+from data_pipeline import errors, frame_numbers, spec
 
 OFFICIAL_VAL = os.path.join(
     os.path.dirname(__file__), "splits", "bench2drive_base_val.txt")
 LABEL_FOLDERS = {"camera": ("camera_labels", spec.CAMERA_OF_LABEL),
                  "skill": ("scenario_labels", spec.SKILL_OF_LABEL)}
-REMEDY = "extract or record the route again, or set on_bad_record=skip"
 
 
 class MisalignedError(errors.DataError):
@@ -161,13 +157,14 @@ def read_route(root, name, labels_root=None, *, nan_heading="box"):
   folder = os.path.join(root, name)
   frames = _check_files(folder)
   rows = np.array([
-      _read_frame(os.path.join(folder, "anno", f"{t:05d}.json.gz"),
-                  nan_heading) for t in range(frames)], np.float64)  # [N,12]
+      frame_numbers.read(
+          os.path.join(folder, "anno", f"{t:05d}.json.gz"), nan_heading)
+      for t in range(frames)], np.float64)                     # [N,12]
   labels = {kind: None for kind in LABEL_FOLDERS}
   if labels_root is not None:
     for kind, (label_folder, table) in LABEL_FOLDERS.items():
       path = os.path.join(labels_root, label_folder, f"{name}.json")
-      labels[kind] = _read_labels(path, frames, table)
+      labels[kind] = read_labels(path, frames, table)
   return Route(name, rows[:, 0:2], rows[:, 2], rows[:, 3], rows[:, 4:7],
                rows[:, 7:10], rows[:, 10:12], **labels)
 
@@ -205,10 +202,11 @@ def _check_files(folder):
     present = {name for name in os.listdir(os.path.join(folder, "anno"))
                if name.endswith(".json.gz") and not name.startswith(".")}
   except OSError as error:
-    raise errors.DataError(f"{folder}/anno: {error.strerror}; {REMEDY}"
-                           ) from None
+    raise errors.DataError(
+        f"{folder}/anno: {error.strerror}; {frame_numbers.REMEDY}") from None
   if not present:
-    raise errors.DataError(f"{folder}/anno: no frame in it; {REMEDY}")
+    raise errors.DataError(
+        f"{folder}/anno: no frame in it; {frame_numbers.REMEDY}")
   _require(present, os.path.join(folder, "anno"), "json.gz", len(present))
   for camera in spec.CAMERA_FOLDERS:
     path = os.path.join(folder, "camera", camera)
@@ -222,59 +220,24 @@ def _require(present, folder, suffix, frames):
     if f"{t:05d}.{suffix}" not in present:
       raise errors.DataError(
           f"{folder}/{t:05d}.{suffix} is missing: frame {t} of {frames}; "
-          f"{REMEDY}")
+          f"{frame_numbers.REMEDY}")
 
 
-def _read_frame(path, nan_heading):
-  """Returns the 12 numbers of a frame: x, y, heading, speed, ..., far node."""
-  try:
-    with open(path, "rb") as file:
-      frame = json.loads(gzip.decompress(file.read()))
-    box = frame["bounding_boxes"][0]
-    if box["class"] != "ego_vehicle":
-      raise errors.DataError(
-          f"{path}: bounding_boxes[0] is a {box['class']!r}, not the "
-          f"ego_vehicle; {REMEDY}")
-    numbers = [
-        *_finite(path, "bounding_boxes[0].location", box["location"][:2], 2),
-        _heading(path, frame["theta"], box, nan_heading),
-        *_finite(path, "speed", [frame["speed"]], 1),
-        *_finite(path, "acceleration", frame["acceleration"], 3),
-        *_finite(path, "angular_velocity", frame["angular_velocity"], 3),
-        *_finite(path, "x_command_far", [frame["x_command_far"]], 1),
-        *_finite(path, "y_command_far", [frame["y_command_far"]], 1)]
-  except (OSError, EOFError, zlib.error, UnicodeDecodeError,
-          json.JSONDecodeError) as error:
-    raise errors.DataError(
-        f"{path} cannot be read ({error}); {REMEDY}") from None
-  except (KeyError, IndexError, TypeError) as error:
-    raise errors.DataError(
-        f"{path} is not a Bench2Drive frame ({type(error).__name__}: {error});"
-        f" {REMEDY}") from None
-  return numbers
+def read_labels(path, frames, table):
+  """Reads a label file: {"0": string, ...}.
 
+  Args:
+    path: .../<kind>_labels/<route>.json.
+    frames: N, of the route.
+    table: {string: class id}, one of LABEL_FOLDERS.
 
-def _heading(path, theta, box, nan_heading):
-  """Compass to world yaw; a frame may come without (NaN or null)."""
-  if theta is not None and math.isfinite(theta):
-    return theta - math.pi / 2
-  if nan_heading == "zero":
-    return 0.0
-  yaw = _finite(path, "bounding_boxes[0].rotation", box["rotation"], 3)[2]
-  # Same branch as a compass in [0, 2pi) gives.
-  return (math.radians(yaw) + math.pi / 2) % math.tau - math.pi / 2
+  Returns:
+    [N] int32 class ids.
 
-
-def _finite(path, field, values, count):
-  if not isinstance(values, list) or len(values) != count or not all(
-      v is not None and math.isfinite(v) for v in values):
-    raise errors.DataError(
-        f"{path}: {field} is {values}, want {count} finite numbers; {REMEDY}")
-  return values
-
-
-def _read_labels(path, frames, table):
-  """Returns [N] int32 class ids of a label file: {"0": string, ...}."""
+  Raises:
+    DataError: a file that cannot be read, or an unknown label.
+    MisalignedError: labels of another length than the route.
+  """
   try:
     with open(path, encoding="utf-8") as file:
       labels = json.load(file)

@@ -140,7 +140,7 @@ def _statistics(out, options, splits):
       count = {"windows": 0, "camera": None, "skill": None, "too_short": [
           route.name for route in routes if len(route) <= horizon]}
       if long or split == "train":
-        cut = prepared.join([windows_lib.make_windows(
+        cut = windows_lib.join([windows_lib.make_windows(
             route, history=options.history, horizon=horizon)
             for route in long], root=f"{out}, {split}, horizon {horizon}")
         count |= {"windows": len(cut)} | _class_counts(cut)

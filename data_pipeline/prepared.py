@@ -6,7 +6,6 @@ cut without opening a shard. Axes: N frames of a route, S image side.
 
 import functools
 import json
-import logging
 import os
 import threading
 import zipfile
@@ -16,8 +15,6 @@ from array_record.python import array_record_module
 
 from data_pipeline import bench2drive, errors, images, records
 from data_pipeline import windows as windows_lib
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST, INDEX = "manifest.json", "index.npz"
@@ -97,14 +94,14 @@ class Prepared:
     return to_route(
         name, {key: array[rows] for key, array in self._arrays.items()})
 
-  def collect(self, names, *, on_bad_record="fail", nan_heading="box",
-              **options):
+  def collect(self, names, *, on_bad_record="fail", skip_cap=0.05,
+              nan_heading="box", **options):
     """Joins the windows of routes, as windows.collect does for raw ones.
 
     Args:
       names: routes of the folder, in the order to join them.
-      on_bad_record: what to do about routes too short for the horizon:
-        "fail", or "skip" them with a warning.
+      on_bad_record, skip_cap: what to do about routes too short for the
+        horizon; see windows.collect.
       nan_heading: what the run asks for; it was settled by launch.prepare.
       **options: see windows.make_windows.
 
@@ -112,7 +109,6 @@ class Prepared:
       ConfigError: the folder was prepared with another nan_heading.
       DataError: a short route as described, or no sample at all.
     """
-    windows_lib.check_policy(on_bad_record)
     # Other sources than Bench2Drive have headings for all frames.
     made = self.manifest["source"].get("nan_heading", nan_heading)
     if made != nan_heading:
@@ -120,17 +116,10 @@ class Prepared:
           f"{self.root} was prepared with nan_heading {made!r}, this run asks "
           f"for {nan_heading!r}; prepare with --nan-heading {nan_heading}, or "
           f"set data.nan_heading={made}")
-    parts, skipped = [], []
-    for name in names:
-      try:
-        parts.append(windows_lib.make_windows(
-            self.read_route(name), root=self.root, **options))
-      except errors.DataError as error:
-        if on_bad_record == "fail":
-          raise
-        logger.warning("skipped route %s: %s", name, error)
-        skipped.append((name, error.args[0]))
-    return join(parts, skipped, self.root)
+    cut = lambda name: windows_lib.make_windows(
+        self.read_route(name), root=self.root, **options)
+    return windows_lib.gather(self.root, cut, names, skip_cap=skip_cap,
+                              on_bad_record=on_bad_record)
 
 
 def to_route(name, arrays):
@@ -138,15 +127,6 @@ def to_route(name, arrays):
   labels = {key: None if (arrays[key] == records.UNLABELLED).all()
             else arrays[key] for key in records.LABELS}
   return bench2drive.Route(name, **arrays | labels)
-
-
-def join(parts, skipped=(), root=""):
-  """Windows of single routes -> Windows; DataError without any."""
-  if not parts:
-    raise errors.DataError(
-        f"{root}: no sample in the routes asked for; check the split and the "
-        "horizon")
-  return windows_lib._join(parts, skipped)
 
 
 class Shards:

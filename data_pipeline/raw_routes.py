@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 
-from data_pipeline import bench2drive, errors, images
+from data_pipeline import bench2drive, errors, frame_numbers, images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,4 +54,4 @@ class RawRoutes:
                     and not entry.name.startswith("."))
     except OSError as error:
       raise errors.DataError(
-          f"{folder}: {error.strerror}; {bench2drive.REMEDY}") from None
+          f"{folder}: {error.strerror}; {frame_numbers.REMEDY}") from None

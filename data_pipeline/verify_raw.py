@@ -7,7 +7,14 @@ import re
 
 import numpy as np
 
-from data_pipeline import bench2drive, errors, images, spec, verify
+from data_pipeline import (
+    bench2drive,
+    errors,
+    frame_numbers,
+    images,
+    spec,
+    verify,
+)
 
 REMEDY = "extract or record the route again"
 
@@ -112,7 +119,7 @@ def _annotation_faults(name, folder, frames, report):
     report.checked["numbers"] += 1
     path = os.path.join(folder, "anno", f"{t:05d}.json.gz")
     try:
-      digest.update(np.array(bench2drive._read_frame(path, "box")).tobytes())
+      digest.update(np.array(frame_numbers.read(path, "box")).tobytes())
     except errors.DataError as error:
       whole = False
       yield verify.Fault("numbers", name, t, path, error.args[0])
@@ -124,5 +131,5 @@ def _label_faults(labels_root, name, report):
   for folder, table in bench2drive.LABEL_FOLDERS.values():
     report.checked["labels"] += 1
     path = os.path.join(labels_root, folder, f"{name}.json")
-    yield from _attempt("labels", name, path, bench2drive._read_labels, path,
+    yield from _attempt("labels", name, path, bench2drive.read_labels, path,
                         report.frames, table)

@@ -150,12 +150,28 @@ def collect(root, labels_root, routes, history=5, horizon=10, *,
   Raises:
     DataError: a bad route as described, or no sample at all.
   """
-  check_policy(on_bad_record)
   if workers is None:
     workers = os.cpu_count() if len(routes) >= PARALLEL_FROM else 1
   read = functools.partial(_windows_of, root, labels_root, dict(
       history=history, horizon=horizon, wrap_theta=wrap_theta,
       drop_current_point=drop_current_point), nan_heading)
+  return gather(root, read, routes, on_bad_record=on_bad_record,
+                skip_cap=skip_cap, workers=workers)
+
+
+def gather(root, read, routes, *, on_bad_record, skip_cap, workers=1):
+  """Cuts routes and joins their windows, whatever they are read from.
+
+  Args:
+    root: of the routes, for messages.
+    read: name -> Windows of that route; raises DataError for a bad one.
+    routes, on_bad_record, skip_cap, workers: see collect.
+
+  Raises:
+    ConfigError: no such policy.
+    DataError: as in collect.
+  """
+  check_policy(on_bad_record)
   parts, skipped = [], []
   allowed = math.ceil(skip_cap * len(routes))
   for name, result in bench2drive.map_routes(read, routes, workers=workers):
@@ -172,11 +188,7 @@ def collect(root, labels_root, routes, history=5, horizon=10, *,
           f"{len(skipped)} bad routes so far, skip_cap {skip_cap} of "
           f"{len(routes)} allows {allowed}; first: {skipped[0][0]} "
           f"({skipped[0][1]}); repair them or raise skip_cap")
-  if not parts:
-    raise errors.DataError(
-        f"{root}: {len(routes)} routes asked for, no sample in them; check "
-        "the split and the horizon")
-  return _join(parts, skipped)
+  return join(parts, skipped, root)
 
 
 def check_policy(on_bad_record):
@@ -192,7 +204,21 @@ def _windows_of(root, labels_root, options, nan_heading, name):
   return make_windows(route, root=root, **options)
 
 
-def _join(parts, skipped):
+def join(parts, skipped=(), root=""):
+  """Windows of single routes -> Windows of all, in the given order.
+
+  Args:
+    parts: as from make_windows, of one root and one horizon.
+    skipped: ((name, why), ...) of the routes that were left out.
+    root: what they are of, for the message.
+
+  Raises:
+    DataError: no part.
+  """
+  if not parts:
+    raise errors.DataError(
+        f"{root}: no sample in the routes asked for, {len(skipped)} of them "
+        "skipped; check the split and the horizon")
   arrays = {
       key: None if getattr(parts[0], key) is None
       else np.concatenate([getattr(part, key) for part in parts])

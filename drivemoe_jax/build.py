@@ -158,12 +158,12 @@ def windows(config, workdir, split):
   o = options(config)
   kw = dict(
       history=config.model.history, horizon=config.model.horizon,
-      on_bad_record=d.on_bad_record, wrap_theta=o.wrap_theta,
-      nan_heading=o.nan_heading, drop_current_point=o.drop_current_point)
+      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
+      wrap_theta=o.wrap_theta, nan_heading=o.nan_heading,
+      drop_current_point=o.drop_current_point)
   if data:  # its labels are in the records
     return data.collect(chosen, **kw)
-  return windows_lib.collect(root, place(d.labels_root) or None, chosen,
-                             skip_cap=d.skip_cap, **kw)
+  return windows_lib.collect(root, place(d.labels_root) or None, chosen, **kw)
 
 
 def statistics(config, workdir, train):

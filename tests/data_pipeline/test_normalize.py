@@ -79,7 +79,7 @@ def parts(horizon=10, **options):
 def test_statistics_of_parts_merge_to_those_of_the_whole(horizon):
   pieces = parts(horizon)
   pools = [normalize.Pool.of(piece) for piece in pieces]
-  whole = windows._join(pieces, [])
+  whole = windows.join(pieces)
   want = normalize.compute(whole)
   assert want.horizon == horizon and not want.widened
   assert normalize.Pool.merge(pools).statistics() == want
@@ -92,7 +92,7 @@ def test_statistics_of_parts_merge_to_those_of_the_whole(horizon):
 
 
 def test_a_longer_horizon_reaches_further():
-  p99 = [normalize.compute(windows._join(parts(h), [])).p99["fur_x"]
+  p99 = [normalize.compute(windows.join(parts(h))).p99["fur_x"]
          for h in (10, 20, 21)]
   assert p99[0] * 1.9 < p99[1] < p99[2]
 
@@ -117,7 +117,7 @@ def test_not_a_number_has_no_percentile():
 
 @pytest.mark.parametrize("horizon", [10, 20, 21])
 def test_the_present_may_be_left_out_of_plans(horizon):
-  data = windows._join(parts(horizon, drop_current_point=True), [])
+  data = windows.join(parts(horizon, drop_current_point=True))
   got = normalize.compute(data)
   assert got.horizon == horizon and got.drop_current_point
   np.testing.assert_allclose(

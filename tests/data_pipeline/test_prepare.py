@@ -155,8 +155,10 @@ def test_a_short_route_has_no_windows_of_a_long_horizon(source, tmp_path):
   data = prepared.Prepared(str(tmp_path))
   with pytest.raises(errors.DataError, match="has 8 frames.*horizon of 8"):
     data.collect(NAMES, horizon=8)
-  kept = data.collect(NAMES, horizon=8, on_bad_record="skip")
+  kept = data.collect(NAMES, horizon=8, on_bad_record="skip", skip_cap=0.5)
   assert len(kept) == 5 and [n for n, _ in kept.skipped] == NAMES[2:]
+  with pytest.raises(errors.DataError, match="2 bad routes.*allows 1.*raise"):
+    data.collect(NAMES, horizon=8, on_bad_record="skip", skip_cap=0.25)
 
 
 def test_tensorflow_datasets_reads_the_records(source, whole):

@@ -12,7 +12,7 @@ from tests.data_pipeline.test_normalize import parts
 
 @pytest.fixture(scope="module")
 def pool():
-  return normalize.Pool.of(windows._join(parts(), []))
+  return normalize.Pool.of(windows.join(parts()))
 
 
 def test_statistics_fit_their_own_data(pool):
