@@ -1,17 +1,10 @@
-"""The CARLA agent on recorded ticks: in process, through the server, in Python
-3.7 and 3.8, with sensors and servers that fail. No simulator, a stub
-leaderboard: see carla_replay.
+"""The CARLA agent on recorded ticks: in process, through the server, with
+sensors and servers that fail. No simulator, a stub leaderboard: see replay.
 """
 
-import ast
 import contextlib
-import importlib
 import json
 import os
-import pathlib
-import shutil
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -20,60 +13,8 @@ import pytest
 from data_pipeline import errors, ticks
 from drivemoe_jax import build, serve
 from tests import fake_policy, policies
-from tests.launch import carla_replay, carla_ticks
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-# What the agent loads besides the wheels of its own Python.
-OLD_SYNTAX = (
-    "data_pipeline/__init__.py", "data_pipeline/errors.py",
-    "data_pipeline/prompt.py", "data_pipeline/spec.py",
-    "data_pipeline/control.py", "data_pipeline/driver.py",
-    "data_pipeline/navigation.py", "data_pipeline/sensor_images.py",
-    "data_pipeline/ticks.py", "data_pipeline/wire.py", "launch/__init__.py",
-    "launch/carla/__init__.py", "launch/carla/agent.py",
-    "launch/carla/remote.py")
-
-
-@pytest.fixture(scope="module")
-def recorded():
-  return carla_ticks.record()
-
-
-@pytest.fixture(scope="module")
-def agents():
-  """The agent's module, beside stubs of what only a simulator's Python has."""
-  with pytest.MonkeyPatch.context() as patch:
-    for name, module in carla_replay.stub_modules().items():
-      patch.setitem(sys.modules, name, module)
-    yield importlib.import_module("launch.carla.agent")
-
-
-@pytest.fixture
-def config(tmp_path):
-  """Writes an agent's config; returns its path."""
-
-  def write(**values):
-    path = tmp_path / "agent.json"
-    path.write_text(json.dumps({
-        "camera_width": carla_ticks.WIDTH, "wait_s": 0.0, **values}))
-    return str(path)
-
-  return write
-
-
-@contextlib.contextmanager
-def serving(policy, **kw):
-  with serve.in_background(serve.Server(policy, **kw)) as port:
-    yield f"ws://127.0.0.1:{port}"
-
-
-def driven(agents, recorded, path, change=lambda t, said: said):
-  """(controls [T,3], the summary) of a whole drive."""
-  agent = carla_replay.start(agents, recorded, path)
-  controls = carla_replay.drive(agent, recorded, change)
-  summary = agent._driver.summary()
-  agent.destroy()
-  return np.array(controls), summary
+from tests.launch.carla import replay
+from tests.launch.carla.drives import driven, serving
 
 
 def braking(controls):
@@ -101,11 +42,11 @@ def test_the_server_and_the_same_process_drive_alike(
 
 def test_sensors_are_bench2drive_s(agents, recorded, config):
   with serving(fake_policy.FakePolicy()) as url:
-    agent = carla_replay.start(agents, recorded, config(
+    agent = replay.start(agents, recorded, config(
         server=url, camera_width=1600))
   sensors = {s["id"]: s for s in agent.sensors()}
   assert agent.track == "SENSORS" and len(sensors) == 9
-  for name in carla_replay.CAMERAS:
+  for name in replay.CAMERAS:
     camera = sensors[name]
     assert (camera["width"], camera["height"]) == (1600, 900)
   mounts = {"CAM_BACK": (-2.0, 0.0, 1.6, 180.0, 110.0),
@@ -235,7 +176,7 @@ def test_keys_are_sent_and_wrong_ones_said(agents, recorded, config, tmp_path):
     assert driven(agents, recorded, path)[1]["brakes"] == {}
     key.write_text("x\n")
     with pytest.raises(ticks.Fault, match="wants another API key"):
-      carla_replay.start(agents, recorded, path)
+      replay.start(agents, recorded, path)
 
 
 @pytest.mark.parametrize("values, text", [
@@ -248,13 +189,13 @@ def test_keys_are_sent_and_wrong_ones_said(agents, recorded, config, tmp_path):
 def test_configs_that_make_no_sense_are_refused(
     agents, recorded, config, values, text):
   with pytest.raises(errors.ConfigError, match=text):
-    carla_replay.start(agents, recorded, config(**values))
+    replay.start(agents, recorded, config(**values))
 
 
 def test_no_server_no_route_and_another_policy_are_said(
     agents, recorded, config):
   with pytest.raises(ticks.Fault, match="no server at ws://127.0.0.1:1"):
-    carla_replay.start(agents, recorded, config(server="ws://127.0.0.1:1"))
+    replay.start(agents, recorded, config(server="ws://127.0.0.1:1"))
   agent = agents.DriveMoEAgent("host", 0)
   with pytest.raises(errors.DataError, match="gave no route"):
     agent.setup(config(server="ws://127.0.0.1:1"))
@@ -266,66 +207,4 @@ def test_no_server_no_route_and_another_policy_are_said(
     policy.metadata[key] = value
     with serving(policy) as url:
       with pytest.raises(errors.ConfigError, match=text):
-        carla_replay.start(agents, recorded, config(server=url))
-
-
-def test_the_agent_keeps_to_old_syntax():
-  for name in OLD_SYNTAX:
-    ast.parse((ROOT / name).read_text(encoding="utf-8"),
-              feature_version=(3, 7))
-
-
-def interpreters():
-  """Old Pythons with the client's packages: those in CARLA_PYTHONS, and
-  python3.7 and python3.8 where they have them."""
-  named = os.environ.get("CARLA_PYTHONS", "").split(os.pathsep)
-  for path in [*filter(None, named), *filter(None, map(
-      shutil.which, ("python3.7", "python3.8")))]:
-    probe = subprocess.run(
-        [path, "-c", "import numpy, PIL, msgpack, websockets.sync.client"],
-        capture_output=True)
-    if probe.returncode == 0:
-      yield path
-
-
-def test_old_pythons_drive_alike(agents, recorded, config, tmp_path):
-  found = list(interpreters())
-  if not found:
-    pytest.skip("no Python 3.7 or 3.8 with numpy, pillow, msgpack, websockets")
-  np.savez(tmp_path / "ticks.npz", **recorded)
-  with serving(fake_policy.FakePolicy()) as url:
-    path = config(server=url)
-    here, _ = driven(agents, recorded, path)
-    for python in found:
-      subprocess.run(
-          [python, carla_replay.__file__, ROOT, tmp_path / "ticks.npz", path,
-           tmp_path / "out.json"], check=True, cwd=tmp_path)
-      told = json.loads((tmp_path / "out.json").read_text())
-      # Other versions of Pillow and numpy round the last bits otherwise.
-      np.testing.assert_allclose(told["controls"], here, atol=1e-5)
-      assert told["heavy"] == []
-
-
-def test_openpi_s_client_works_unchanged(tmp_path):
-  code = ("import sys, numpy as np\n"
-          "from openpi_client import websocket_client_policy as w\n"
-          "p = w.WebsocketClientPolicy('127.0.0.1', int(sys.argv[1]), 'k')\n"
-          "assert p.get_server_metadata()['horizon'] == 10\n"
-          "o = {'images': np.zeros((7, 8, 8, 3), np.uint8), 'step': 5,\n"
-          "     'proprio': np.ones((5, 10), np.float32)}\n"
-          "for _ in range(3):\n"
-          "  assert (p.infer(o)['actions'][0] == 6).all()\n"
-          "try:\n"
-          "  p.infer({'images': o['images']})\n"
-          "except RuntimeError as error:\n"
-          "  assert 'E-DATA' in str(error)\n"
-          "assert (p.infer(o)['actions'][0] == 6).all()\n")
-  pythons = [p for p in [sys.executable, *interpreters()] if not subprocess.run(
-      [p, "-c", "import openpi_client, typing_extensions"],
-      capture_output=True).returncode]
-  if not pythons:
-    pytest.skip("no Python with openpi-client and typing_extensions")
-  with serving(fake_policy.FakePolicy(), api_key="k") as url:
-    for python in pythons:
-      subprocess.run([python, "-c", code, url.rpartition(":")[2]], check=True,
-                     cwd=tmp_path)
+        replay.start(agents, recorded, config(server=url))

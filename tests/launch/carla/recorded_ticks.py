@@ -13,7 +13,7 @@ NAMES = tuple(cameras.RIG)
 
 
 def record(ticks=36):
-  """{name: array} for carla_replay.
+  """{name: array} for replay.
 
   frames [T,6,h,w,4] BGRA; gps [T,3] deg and m; imu [T,7]; speed [T] m/s;
   gps_plan [N,2] deg and world_plan [N,2] m, a node a metre; sparse [K] nodes.

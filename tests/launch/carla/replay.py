@@ -1,6 +1,6 @@
 r"""Replays recorded ticks through the CARLA agent, without a simulator.
 
-python carla_replay.py REPOSITORY TICKS.npz CONFIG.json OUT.json [SAVE_PATH]
+python replay.py REPOSITORY TICKS.npz CONFIG.json OUT.json [SAVE_PATH]
 
 A stub `leaderboard` is made here, and a stub `carla` where no wheel is
 installed. Runs on Python 3.7 as well, so that the very same drive can be done
