@@ -32,6 +32,7 @@ def get_config(arg=None):
       vision_norm_eps=1e-6, rms_norm_eps=1e-6, rope_theta=10000.0,
       softcap=50.0, remat="full")
   c.model.adaptive = placeholder(str)      # adaLN | adaLN-Zero
+  c.model.expert_exchange = "constraint"   # constraint | shard_map
   c.model.dtype = "bfloat16"               # of matrix products; the rest is f32
   c.prompt_ids = (2, 33475, 51725, 108)    # bos predict trajectory newline
   c.camera_choice = "label"                # label | straight_through | argmax

@@ -21,8 +21,9 @@ TRASH = ".deleted"
 # Settings that a resumed run may change: they alter no number of the training,
 # or, like the data's place, are checked by what lies there.
 FREE = ("log_every", "save_every", "keep_last", "keep_every", "wandb", "mesh.",
-        "per_device_batch", "model.remat", "data.root", "data.labels",
-        "data.val_list", "data.workers", "data.ram_budget_gb", "flow.steps",
+        "per_device_batch", "model.remat", "model.expert_exchange",
+        "dead_expert_updates", "data.root", "data.labels", "data.val_list",
+        "data.workers", "data.ram_budget_gb", "flow.steps",
         "flow.clip", "total_updates", "total_epochs")
 
 

@@ -52,6 +52,7 @@ ACTIVATIONS = (
     ("batch", AXES),
     ("expert_batch", ("data", "fsdp")),
     ("expert", "expert"),
+    ("expert_hidden", "fsdp"),
 )
 
 

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from drivemoe_jax.models import joint, masks, parts, routers, siglip
+from drivemoe_jax.models import experts, joint, masks, parts, routers, siglip
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
 SKILL_CHOICES = ("router", "label")
@@ -32,6 +32,7 @@ class DriveMoE(nn.Module):
     view: "dynamic" (the camera router picks one) or a tuple of fixed view
       ids, () for the front camera alone (the rows of the paper's Table 3).
     routing: "trajectory" or "token" (same parameters).
+    expert_exchange: how tokens reach other devices' experts; see ExpertBank.
     adaptive: None, "adaLN" or "adaLN-Zero" experts, conditioned on the time
       embedding of `time_width`.
     view_embedding_index: "argmax" names the view by the router's favourite
@@ -71,6 +72,7 @@ class DriveMoE(nn.Module):
   proprio_dim: int = 10
   action_dim: int = 2
   routing: str = "trajectory"
+  expert_exchange: str = "constraint"
   adaptive: str | None = None
   time_width: int = 256
   vision_norm_eps: float = 1e-6
@@ -96,7 +98,8 @@ class DriveMoE(nn.Module):
     vlm = common | dict(width=self.vlm_width, hidden=self.vlm_mlp,
                         adaptive=None)
     expert = common | dict(width=self.expert_width, hidden=self.expert_mlp,
-                           adaptive=self.adaptive)
+                           adaptive=self.adaptive,
+                           expert_exchange=self.expert_exchange)
     dynamic = self.view == "dynamic"
     self.img = siglip.Siglip(
         self.vision_width, self.vision_layers, self.vision_heads,
@@ -139,6 +142,7 @@ class DriveMoE(nn.Module):
                        f"camera_heads {self.camera_heads}")
     for name, known in (("routing", ("trajectory", "token")),
                         ("adaptive", (None, "adaLN", "adaLN-Zero")),
+                        ("expert_exchange", experts.EXCHANGES),
                         ("view_embedding_index", ("argmax", "sample"))):
       if getattr(self, name) not in known:
         raise ValueError(f"{name} {getattr(self, name)!r}; known: {known}")

@@ -3,25 +3,35 @@
 The shared expert is one more slot with weight 1, so that a mesh axis of 2, 4
 or 8 divides the released 7 + 1. Every expert is computed on every token and
 weighted: exact, dropless, and 0.3 % of the model's work, because an action
-stream has ten tokens beside a prefix of 788.
+stream has ten tokens beside a prefix of 788. It also loads all devices alike,
+whichever of them holds the shared expert, which every token needs.
 
 Axes: B samples, T tokens, R routed groups (1 = whole trajectory, or T),
-E experts, D width, F hidden width.
+E experts, D width, F hidden width, G devices of an expert group.
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 from drivemoe_jax.models import precision
 
+EXCHANGES = ("constraint", "shard_map")
+
 
 class ExpertBank(nn.Module):
-  """Weighted sum of gated MLPs. An expert of weight 0 gets no gradient."""
+  """Weighted sum of gated MLPs. An expert of weight 0 gets no gradient.
+
+  `exchange` says how tokens meet experts that other devices hold:
+  "constraint" leaves it to the compiler, "shard_map" spells out two
+  all-to-alls. Where nothing is split over an expert axis they are the same.
+  """
 
   experts: int
   hidden: int
   dtype: jnp.dtype
+  exchange: str = "constraint"
 
   @nn.compact
   def __call__(self, x, weights):                        # [B,T,D], [B,R,E]
@@ -31,12 +41,76 @@ class ExpertBank(nn.Module):
                                               batch_axis=(0, 1)), (e, 2, d, f))
     linear = self.param("linear", init(in_axis=1, out_axis=2,
                                        batch_axis=(0,)), (e, f, d))
+    if (self.exchange == "shard_map" and _group() > 1
+        and not self.is_initializing()):  # whose one sample cannot be split
+      return exchanged(x, weights, gating, linear, self.dtype)
     # Under expert parallelism each device holds some experts and sees all
     # tokens of its expert group; the last sum crosses the group.
     x = nn.with_logical_constraint(x, ("expert_batch", None, None))
-    gate, up = precision.einsum("btd,egdf->gebtf", x, gating, dtype=self.dtype)
-    h = jax.nn.gelu(gate, approximate=True) * up         # [E,B,T,F]
+    share = nn.with_logical_constraint(weights.transpose(2, 0, 1),
+                                       ("expert", "expert_batch", None))
+    gathered = lambda w: nn.with_logical_constraint(
+        w.astype(self.dtype), ("expert",) + (None,) * (w.ndim - 1))
+    h = hidden_layer(x, gathered(gating), share, self.dtype)  # [E,B,T,F]
     h = nn.with_logical_constraint(h, ("expert", "expert_batch", None, None))
-    h = h * weights.transpose(2, 0, 1)[..., None].astype(self.dtype)
-    y = precision.einsum("ebtf,efd->btd", h, linear, dtype=self.dtype)
+    y = precision.einsum("ebtf,efd->btd", h, gathered(linear),
+                         dtype=self.dtype)
     return nn.with_logical_constraint(y, ("batch", None, None))
+
+
+def hidden_layer(x, gating, share, dtype):
+  """Weighted hidden layers: [B,T,D], [E,2,D,F], [E,B,R] -> [E,B,T,F]."""
+  gate, up = precision.einsum("btd,egdf->gebtf", x, gating, dtype=dtype)
+  h = jax.nn.gelu(gate, approximate=True) * up
+  return h * share[..., None].astype(dtype)
+
+
+def exchanged(x, weights, gating, linear, dtype):
+  """The bank with its exchange spelt out, for a mesh in context.
+
+  Each device sends its tokens to all devices of its expert group, with the
+  weights of the experts that live there, computes its own experts on what
+  came, and sends the results back to be summed. No capacity, so no drop: a
+  token may want every device, and shapes must not depend on the data.
+
+  Args:
+    x: [B,T,D], weights: [B,R,E], split over the batch axes.
+    gating: [E,2,D,F], linear: [E,F,D], split over experts and hidden width.
+  """
+  batch, expert, width = map(_mesh_axes, ("batch", "expert", "expert_hidden"))
+  copies = tuple(axis for axis in batch if axis not in (expert, width))
+  swap = lambda t: jax.lax.all_to_all(t, expert, 0, 0)   # [G,...] by device
+
+  def gathered(w, dimension):
+    # Named as a copy before the gather: its gradient is first scattered, then
+    # summed over the copies, which is less to send.
+    w = jax.lax.pcast(w, copies, to="varying").astype(dtype)
+    return jax.lax.all_gather(w, width, axis=dimension, tiled=True)
+
+  def local(x, weights, gating, linear):
+    group, b = jax.lax.axis_size(expert), len(x)
+    came = swap(jnp.broadcast_to(x.astype(dtype), (group, *x.shape)))
+    share = swap(jnp.moveaxis(
+        weights.reshape(b, weights.shape[1], group, -1), 2, 0))  # [G,b,R,e]
+    merge = lambda t: t.reshape(group * b, *t.shape[2:])
+    h = hidden_layer(merge(came), gathered(gating, 3),
+                     merge(share).transpose(2, 0, 1), dtype)
+    y = precision.einsum("ebtf,efd->btd", h, gathered(linear, 1), dtype=dtype)
+    y = swap(y.reshape(group, *x.shape))
+    return y.astype(jnp.float32).sum(0).astype(dtype)
+
+  return jax.shard_map(
+      local, in_specs=(P(batch), P(batch), P(expert, None, None, width),
+                       P(expert, width)),
+      out_specs=P(batch))(x, weights, gating, linear)
+
+
+def _group():
+  """Devices of an expert group, 1 where no mesh splits the experts."""
+  shape = jax.sharding.get_abstract_mesh().shape
+  return shape.get(_mesh_axes("expert"), 1)
+
+
+def _mesh_axes(name):
+  """Mesh axes of a logical name; None where no rules are in force."""
+  return (nn.logical_to_mesh_axes((name,)) or (None,))[0]

@@ -140,6 +140,7 @@ class StreamLayer(nn.Module):
     adaptive: None, "adaLN" (norms follow the condition) or "adaLN-Zero"
       (residual branches are gated as well).
     expert_count: skill and shared experts in place of the MLP; 0 is dense.
+    expert_exchange: as in experts.ExpertBank.
   """
 
   width: int
@@ -152,6 +153,7 @@ class StreamLayer(nn.Module):
   dtype: jnp.dtype
   adaptive: str | None = None
   expert_count: int = 0
+  expert_exchange: str = "constraint"
 
   def setup(self):
     norm = lambda: Norm(self.norm_eps, self.dtype, self.adaptive is not None)
@@ -160,7 +162,7 @@ class StreamLayer(nn.Module):
                           self.dtype)
     if self.expert_count:
       self.moe = experts.ExpertBank(self.expert_count, self.hidden,
-                                    self.dtype)
+                                    self.dtype, self.expert_exchange)
     else:
       self.mlp = GatedMlp(self.hidden, self.dtype)
     if self.adaptive == "adaLN-Zero":
