@@ -5,7 +5,6 @@ anew: it is a copy of the staged files, minutes where those took hours.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -111,9 +110,7 @@ def _places(out, shards, paths, staged):
 
 def _facts(path):
   """Size and hash of a file."""
-  with open(path, "rb") as file:
-    digest = hashlib.file_digest(file, "sha256")
-  return {"bytes": os.path.getsize(path), "sha256": digest.hexdigest()}
+  return {"bytes": os.path.getsize(path), "sha256": prepared.file_hash(path)}
 
 
 def _index(routes):

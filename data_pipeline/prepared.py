@@ -5,6 +5,7 @@ cut without opening a shard. Axes: N frames of a route, S image side.
 """
 
 import functools
+import hashlib
 import json
 import os
 import threading
@@ -51,6 +52,12 @@ def read_manifest(root):
         f"{path} is of format {found}, this program reads format {FORMAT}; "
         "prepare the data again, or use the version that wrote it")
   return manifest
+
+
+def file_hash(path):
+  """sha256 of a file's bytes, as the manifest has it."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Prepared:

@@ -43,7 +43,7 @@ def stage_route(source, folder, size, encoding, name):
   path = os.path.join(folder, name + SUFFIX)
   draft = f"{path}.partial-{os.getpid()}"
   try:
-    _write(draft, source, size, encoding, name)
+    write_records(draft, source, size, encoding, name)
     os.replace(draft, path)
   except errors.DataError as error:
     _write_note(folder, name, error)
@@ -63,7 +63,12 @@ def storage_error(path, error):
       "same command again, it goes on from the finished routes")
 
 
-def _write(path, source, size, encoding, name):
+def write_records(path, source, size, encoding, name):
+  """Writes a route's records and, last, its numbers; see stage_route.
+
+  Raises:
+    DataError: a file of the route is missing or broken.
+  """
   version = source.version(name)
   route = source.read(name)
   digest = hashlib.sha256()

@@ -40,11 +40,6 @@ def check_shard(root, decode, everything, file):
   return report
 
 
-def _hash(path):
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _file_faults(data, checked):
   """Index and statistics must be the ones that the manifest names."""
   for name, facts in data.manifest["files"].items():
@@ -56,7 +51,7 @@ def _file_faults(data, checked):
 def _hash_faults(check, path, facts):
   try:
     size = os.path.getsize(path)
-    found = _hash(path) if size == facts["bytes"] else None
+    found = prepared.file_hash(path) if size == facts["bytes"] else None
   except OSError as error:
     yield verify.Fault(check, None, None, path,
                        f"{path}: {error.strerror}; {REMEDY}")

@@ -1,7 +1,7 @@
 """Observations in, plans in metres out: deterministic, batched, checked."""
 
-import copy
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -57,21 +57,26 @@ def test_company_does_not_change_a_plan(planner):
 
 
 @pytest.fixture
-def stub(planner):
-  """(a policy like it, whose sampler is a stub, the batches it was given)."""
-  copied, batches = copy.copy(planner), []
+def stub(monkeypatch):
+  """A policy whose sampler is a stub: `planner`, what its plans are (`value`),
+  the `batches` it was given, and `make` for one of other statistics."""
+  policies.make()  # is kept for other tests, so with a sampler of its own
+  made = types.SimpleNamespace(value=0.0, batches=[])
 
   def sample(batch):
-    batches.append(batch)
+    made.batches.append(batch)
     rows = len(batch["proprio"])
-    return {"action": np.zeros((rows, 10, 2), np.float32) + copied.value}
+    return {"action": np.zeros((rows, 10, 2), np.float32) + made.value}
 
-  copied._sample, copied.value = sample, 0.0
-  return copied, batches
+  monkeypatch.setattr(predict, "sampler", lambda *_, **__: sample)
+  made.make = lambda statistics: policy.Policy(
+      policies.model(), {}, statistics, prompt_ids=policies.PROMPT)
+  made.planner = made.make(normalize.OFFICIAL_H10)
+  return made
 
 
 def test_warm_up_asks_for_every_size_that_will_come(stub):
-  planner, batches = stub
+  planner, batches = stub.planner, stub.batches
   assert planner.warmup(5) >= 0
   sizes = [len(batch["proprio"]) for batch in batches]
   assert sizes == [1, 2, 4, 8]
@@ -88,26 +93,25 @@ def test_batches_are_padded_to_powers_of_two():
 
 
 def test_the_model_s_goal_is_the_newest_navigation_point(stub):
-  planner, batches = stub
   seen = policies.observations(3)
-  planner.plan(seen)
+  stub.planner.plan(seen)
   raw = np.stack([o["proprio"] for o in seen])
   wanted = normalize.apply("goal", raw[:, -1, 8:], normalize.OFFICIAL_H10)
-  np.testing.assert_allclose(batches[0]["goal"][:3], wanted, atol=1e-6)
-  np.testing.assert_array_equal(batches[0]["sample_id"][:3], (11, 13, 15))
+  batch = stub.batches[0]
+  np.testing.assert_allclose(batch["goal"][:3], wanted, atol=1e-6)
+  np.testing.assert_array_equal(batch["sample_id"][:3], (11, 13, 15))
 
 
 def test_plans_without_the_present_get_it_back(stub):
-  planner, _ = stub
-  planner._statistics = dataclasses.replace(
-      normalize.OFFICIAL_H10, drop_current_point=True)
+  planner = stub.make(dataclasses.replace(
+      normalize.OFFICIAL_H10, drop_current_point=True))
   actions = planner.plan(policies.observations(1))[0]["actions"]
   assert actions.shape == (11, 2)
   np.testing.assert_array_equal(actions[0], 0)
 
 
 def test_a_model_without_routers_names_no_choice(stub):
-  assert set(stub[0].plan(policies.observations(1))[0]) == {"actions"}
+  assert set(stub.planner.plan(policies.observations(1))[0]) == {"actions"}
 
 
 def test_augmentation_is_asked_for_and_the_same_each_time(planner):
@@ -116,8 +120,14 @@ def test_augmentation_is_asked_for_and_the_same_each_time(planner):
   a, b = planner.plan([wild])[0], planner.plan([wild])[0]
   assert policies.equal(a, b)
   assert not np.allclose(a["actions"], planner.plan([plain])[0]["actions"])
-  seen = planner._pixels(wild)
+
+
+def test_augmentation_changes_values_alone(stub):
+  plain = policies.observations(1)[0]
+  stub.planner.plan([dict(plain, augment=True)])
+  seen = stub.batches[0]["images"][0]
   assert seen.shape == plain["images"].shape and seen.dtype == np.uint8
+  assert not np.array_equal(seen, plain["images"])
 
 
 def test_the_metadata_tell_what_to_send(planner):
@@ -153,6 +163,6 @@ def test_a_missing_part_and_no_map_are_refused(planner):
 
 
 def test_a_plan_that_is_not_finite_is_an_error(stub):
-  stub[0].value = np.nan
+  stub.value = np.nan
   with pytest.raises(errors.NumericsError, match="--step"):
-    stub[0].plan(policies.observations(1))
+    stub.planner.plan(policies.observations(1))

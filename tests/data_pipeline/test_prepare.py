@@ -222,14 +222,14 @@ def test_a_kill_while_packing_leaves_no_trace(source, whole, tmp_path,
   assert not (tmp_path / pack.SHARDS / "1.0.0").exists()
   monkeypatch.setattr(records, "encode", encode)
   monkeypatch.setattr(
-      stage, "_write", lambda *_: pytest.fail("staged twice"))
+      stage, "write_records", lambda *_: pytest.fail("staged twice"))
   make(source, tmp_path)
   assert contents(tmp_path) == contents(whole)
   assert builder.DrivemoeFrames.name == pack.SHARDS
 
 
 def test_a_second_run_does_what_is_missing(source, tmp_path, monkeypatch):
-  write, made = stage._write, []
+  write, made = stage.write_records, []
 
   def counts(path, *args):
     made.append(args[-1])
@@ -237,7 +237,7 @@ def test_a_second_run_does_what_is_missing(source, tmp_path, monkeypatch):
       raise Killed
     write(path, *args)
 
-  monkeypatch.setattr(stage, "_write", counts)
+  monkeypatch.setattr(stage, "write_records", counts)
   with pytest.raises(Killed):
     make(source, tmp_path)
   made.append("again")

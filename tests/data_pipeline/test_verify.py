@@ -211,7 +211,7 @@ def rewrite(root, change):
     writer.write(records.encode(record))
   writer.close()
   shard["bytes"] = path.stat().st_size
-  shard["sha256"] = verify_prepared._hash(str(path))
+  shard["sha256"] = prepared.file_hash(str(path))
   (root / prepared.MANIFEST).write_text(json.dumps(manifest))
 
 

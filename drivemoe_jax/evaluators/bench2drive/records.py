@@ -173,7 +173,7 @@ def _parse(path, entries):
       route = entry.get("route_id") if isinstance(entry, dict) else None
       faults.append(f"{route or f'record {index}'}: {', '.join(found)}")
     else:
-      records.append(_record(entry))
+      records.append(record_of(entry))
   if faults:
     more = len(faults) - SHOWN
     raise errors.DataError(
@@ -221,8 +221,12 @@ def _number(entry):
   return match and match[1]
 
 
-def _record(entry):
-  """Record of an entry without faults."""
+def record_of(entry):
+  """Record of an entry without faults; load() looks for those first.
+
+  Args:
+    entry: one of a document's _checkpoint.records.
+  """
   scores = entry["scores"]
   return Record(
       number=_number(entry),

@@ -33,7 +33,7 @@ def entry(number="1711", *, status="Completed", route=100.0, penalty=1.0,
 
 def parse(*entries):
   """Records of entries."""
-  return [records._record(one) for one in entries]
+  return [records.record_of(one) for one in entries]
 
 
 def shard(*entries, progress=None):
