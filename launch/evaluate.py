@@ -17,10 +17,10 @@ import time
 
 import numpy as np
 
-from data_pipeline import errors, loader, normalize
+from data_pipeline import loader, normalize
 from drivemoe_jax import build, report
 from drivemoe_jax.evaluators import predict, side_by_side, suite, text
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
@@ -29,18 +29,14 @@ def add_arguments(parser):
   what.add_argument("--compare", nargs=2, metavar=("A", "B"),
                     help="differences B - A of two evaluations (run folders "
                     "or evaluation.json files) of the same windows")
-  parser.add_argument("--step", type=int,
-                      help="checkpoint step; default: the latest")
+  flags.add_sampling(parser)
   parser.add_argument("--split", default="val", choices=("val", "train"))
   parser.add_argument("--batch-size", type=int, default=32)
-  parser.add_argument("--steps", type=int,
-                      help="Euler steps of the flow; default: the run's")
   parser.add_argument("--limit", type=int, metavar="N",
                       help="evaluate N windows, evenly spread; default: all")
   parser.add_argument("--seed", type=int, default=0,
                       help="of the noise, the image shuffle and the MLP")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the scores there too; - is standard output")
+  flags.add_json(parser, "the scores")
   parser.add_argument("--report", action="store_true",
                       help="write WORKDIR/report.html too")
 
@@ -48,11 +44,7 @@ def add_arguments(parser):
 def run(args):
   if args.compare:
     return _compare(args)
-  for name in ("batch_size", "steps", "limit"):
-    value = getattr(args, name)
-    if value is not None and value < 1:
-      raise errors.ConfigError(
-          f"--{name.replace('_', '-')} {value}: must be positive")
+  flags.check_positive(args, "batch_size", "steps", "limit")
   say = _Progress()
   trained = build.load_run(args.workdir, args.step)
   model, config = trained.model, trained.config
@@ -82,9 +74,8 @@ def run(args):
             "flow_steps": steps, "seed": args.seed} | scores
   arrays["data_root"] = np.array(_root(windows.root, args.workdir))
   _save(args.workdir, scores, arrays)
-  print(text.table(scores), file=sys.stderr if args.json == "-" else sys.stdout)
-  if args.json:
-    cli.write_json(args.json, scores)
+  print(text.table(scores), file=flags.words(args))
+  flags.write_json(args, scores)
   if args.report:
     out = os.path.join(args.workdir, "report.html")
     report.write([args.workdir], out, say)
@@ -95,9 +86,8 @@ def _compare(args):
   """Prints the differences of two evaluations; opens no run."""
   result = side_by_side.compare(*map(side_by_side.load, args.compare))
   print(side_by_side.table(result, args.compare),
-        file=sys.stderr if args.json == "-" else sys.stdout)
-  if args.json:
-    cli.write_json(args.json, result)
+        file=flags.words(args))
+  flags.write_json(args, result)
 
 
 def _root(root, workdir):

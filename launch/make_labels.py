@@ -18,7 +18,7 @@ import time
 from data_pipeline import errors
 from data_pipeline.labels import compare, describe, files, generate
 from data_pipeline.labels import constants as consts
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
@@ -31,8 +31,7 @@ def add_arguments(parser):
                       help="replace labels of any making")
   parser.add_argument("--diff", metavar="DIR",
                       help="compare with this folder's labels")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the comparison there, - for standard output")
+  flags.add_json(parser, "the comparison")
   parser.add_argument("--rules", action="store_true",
                       help="print the rules and their numbers, and stop")
 
@@ -52,16 +51,14 @@ def run(args):
         "--maps and --overwrite are for labelling: give --root, too")
   if args.json and not args.diff:
     raise errors.ConfigError("--json writes what --diff finds: give --diff")
-  # Standard output is the JSON's alone if it goes there.
-  log = sys.stderr if args.json == "-" else sys.stdout
+  log = flags.words(args)
   routes, broken = None, 0
   if args.root:
     routes, broken = _generate(args, log)
   if args.diff and routes != []:
     report = compare.compare(args.out, args.diff, routes=routes)
     print(_text(report), file=log)
-    if args.json:
-      cli.write_json(args.json, report)
+    flags.write_json(args, report)
   return errors.DataError.status if broken else 0
 
 

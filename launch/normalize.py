@@ -13,12 +13,11 @@ numbers are not finite or lie elsewhere than the statistics say.
 import sys
 
 from data_pipeline import normalize, statistics_check
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
-  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
-                      help="configs/*.py; override with --config.key=value")
+  flags.add_config(parser)
   parser.add_argument("--workdir", default=".",
                       help="run folder, for a config that records its own "
                       "routes")
@@ -30,8 +29,7 @@ def add_arguments(parser):
                       help="with --check: whose samples")
   parser.add_argument("--overwrite", action="store_true",
                       help="replace other statistics at --out")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the report there too; - is standard output")
+  flags.add_json(parser, "the report")
 
 
 def run(args):
@@ -46,12 +44,11 @@ def run(args):
   if args.out:
     statistics.save(args.out, overwrite=args.overwrite)
   report = statistics_check.check(pool, statistics)
-  out = sys.stderr if args.json == "-" else sys.stdout
+  out = flags.words(args)
   print(f"normalize: {len(windows)} windows of {len(windows.routes)} routes, "
         f"horizon {windows.horizon}", file=out)
   print(statistics_check.text(report), file=out)
-  if args.json:
-    cli.write_json(args.json, report)
+  flags.write_json(args, report)
   return 3 if report["faults"] else 0
 
 

@@ -8,13 +8,13 @@ Prints the error of every stored quantity that fails, and a summary per case;
 
 import sys
 
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
   parser.add_argument("cases", nargs="+", metavar="CASE",
                       help="folders with config.json, weights, inputs, outputs")
-  parser.add_argument("--json", metavar="FILE", help="- is standard output")
+  flags.add_json(parser, "every quantity")
   parser.add_argument("--verbose", action="store_true",
                       help="print passing quantities too")
 
@@ -22,7 +22,7 @@ def add_arguments(parser):
 def run(args):
   from drivemoe_jax import golden, parity  # jax only once the flags are right
 
-  report = sys.stderr if args.json == "-" else sys.stdout
+  report = flags.words(args)
   cases = []
   for folder in args.cases:
     found = list(parity.run(folder))
@@ -38,8 +38,7 @@ def run(args):
     cases.append({"case": name, "ok": not bad,
                   "quantities": [q.record() for q in found]})
   ok = all(case["ok"] for case in cases)
-  if args.json:
-    cli.write_json(args.json, {"ok": ok, "cases": cases})
+  flags.write_json(args, {"ok": ok, "cases": cases})
   return 0 if ok else 1
 
 

@@ -23,7 +23,7 @@ from drivemoe_jax.evaluators.bench2drive import (
     route_sets,
     text,
 )
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
@@ -50,8 +50,7 @@ def add_arguments(parser):
                       help="show the score inside the published tables")
   parser.add_argument("--merge", metavar="FILE",
                       help="write the merged file, as the official script does")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write everything there; - is standard output")
+  flags.add_json(parser)
 
 
 def run(args):
@@ -77,9 +76,8 @@ def run(args):
   if args.merge:
     cli.write_json(f"{args.merge}.part", report.merged(loaded[0]))
     os.replace(f"{args.merge}.part", args.merge)
-  print("\n\n".join(said), file=sys.stderr if args.json == "-" else sys.stdout)
-  if args.json:
-    cli.write_json(args.json, out)
+  print("\n\n".join(said), file=flags.words(args))
+  flags.write_json(args, out)
   if not allowed:
     raise _incomplete(results)
 

@@ -16,15 +16,14 @@ import sys
 
 from data_pipeline import errors, wire
 from drivemoe_jax import build, policy, serve
-from launch import cli
+from launch import cli, flags
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def add_arguments(parser):
   parser.add_argument("--workdir", required=True, help="run folder")
-  parser.add_argument("--step", type=int,
-                      help="checkpoint step; default: the latest")
+  flags.add_sampling(parser)
   parser.add_argument("--host", default="127.0.0.1",
                       help="address to listen on; others than this machine's "
                       "own need --api-key-file")
@@ -32,8 +31,6 @@ def add_arguments(parser):
                       help="0 takes a free one")
   parser.add_argument("--api-key-file", metavar="FILE",
                       help="its first line is the key that clients must send")
-  parser.add_argument("--steps", type=int,
-                      help="Euler steps of the flow; default: the run's")
   parser.add_argument("--seed", type=int, default=0, help="of the noise")
   parser.add_argument("--max-batch", type=int, default=8, metavar="N",
                       help="observations planned together; 1 makes plans "
@@ -46,11 +43,7 @@ def add_arguments(parser):
 
 
 def run(args):
-  for name in ("steps", "max_batch", "max_clients", "max_rate"):
-    value = getattr(args, name)
-    if value is not None and value <= 0:
-      raise errors.ConfigError(
-          f"--{name.replace('_', '-')} {value}: must be positive")
+  flags.check_positive(args, "steps", "max_batch", "max_clients", "max_rate")
   api_key = wire.read_key(args.api_key_file) if args.api_key_file else None
   if args.host not in LOCAL and api_key is None:
     raise errors.ConfigError(

@@ -18,7 +18,7 @@ from data_pipeline import (
     verify_prepared,
     verify_raw,
 )
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
@@ -34,8 +34,7 @@ def add_arguments(parser):
   parser.add_argument("--all", action="store_true",
                       help="count all faults instead of stopping at the first")
   parser.add_argument("--workers", type=int, default=1, help="processes")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the report there; - is standard output")
+  flags.add_json(parser, "the report")
 
 
 def run(args):
@@ -49,11 +48,10 @@ def run(args):
     kind, report = "prepared", verify_prepared.check(args.root, **options)
   else:
     kind, report = "raw", verify_raw.check(args.root, args.labels, **options)
-  out = sys.stderr if args.json == "-" else sys.stdout
   print(f"verify: {args.root} ({kind}): {report.routes} routes, "
-        f"{report.frames} frames", *verify.table(report), sep="\n", file=out)
-  if args.json:
-    cli.write_json(args.json, verify.as_json(report, kind, args.root))
+        f"{report.frames} frames", *verify.table(report), sep="\n",
+        file=flags.words(args))
+  flags.write_json(args, verify.as_json(report, kind, args.root))
   if report.faults:
     first = report.faults[0]
     more = (f" ({len(report.faults)} faults in all)" if args.all else

@@ -9,7 +9,7 @@ What is timed runs in fresh processes; rows.py tells what a row holds.
 
 import sys
 
-from launch import cli
+from launch import cli, flags
 from launch.bench import data, rows, serve
 
 BENCHES = {"data": data, "serve": serve}
@@ -21,17 +21,14 @@ def add_arguments(parser):
     sub = which.add_parser(name, help=bench.__doc__.splitlines()[0],
                            description=bench.__doc__)
     bench.add_arguments(sub)
-    sub.add_argument("--json", metavar="FILE",
-                     help="write the result there; - is standard output")
+    flags.add_json(sub, "the result")
 
 
 def run(args):
-  out = sys.stderr if args.json == "-" else sys.stdout
   result = BENCHES[args.bench].run(
       args, lambda line: print(line, file=sys.stderr, flush=True))
-  print(rows.table(result), file=out)
-  if args.json:
-    cli.write_json(args.json, result)
+  print(rows.table(result), file=flags.words(args))
+  flags.write_json(args, result)
   return 0 if result["ok"] else 1
 
 

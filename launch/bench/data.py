@@ -14,6 +14,7 @@ import tempfile
 import numpy as np
 
 from data_pipeline import errors
+from launch import flags
 from launch.bench import rows, sides, soak
 
 ROUNDS = 2      # turns of every side, so that no one has the quiet minute
@@ -43,11 +44,8 @@ def add_arguments(parser):
 
 def run(args, say):
   """Returns {"rows": [...], "ok", "batch_size", "machine", ...}."""
-  for name in ("batch_size", "image_size", "workers", "blocks", "batches"):
-    if getattr(args, name) < 1:
-      raise errors.ConfigError(
-          f"--{name.replace('_', '-')} {getattr(args, name)}: must be "
-          "positive")
+  flags.check_positive(args, "batch_size", "image_size", "workers", "blocks",
+                       "batches")
   if args.against:
     _require_torch()
   with tempfile.TemporaryDirectory(prefix="bench_data_") as scratch:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from data_pipeline import errors, sensor_images, spec
-from launch import cli
+from launch import cli, flags
 from launch.bench import rows, soak
 
 WARMUP = 5
@@ -40,10 +40,7 @@ def add_arguments(parser):
 
 def run(args, say):
   """Returns {"rows": [...], "ok", "machine", ...}."""
-  for name in ("calls", "threads", "clients"):
-    if getattr(args, name) < 1:
-      raise errors.ConfigError(
-          f"--{name} {getattr(args, name)}: must be positive")
+  flags.check_positive(args, "calls", "threads", "clients")
   about = {"machine": rows.machine(), "config": args.config,
            "image_size": args.image_size}
   with served(args, say) as (process, policy):
