@@ -42,8 +42,9 @@ class Policy:
     self._statistics, self._seed = statistics, seed
     self._sizes = (model.history, model.image_size)
     self._text = prompt.text_ids(prompt_ids, model.text_len)
-    self._sample = predict.sampler(model, params, steps=steps, clip=clip,
-                                   seed=seed)
+    self._sample = predict.sampler(
+        model, predict.serving_weights(params, model.dtype), steps=steps,
+        clip=clip, seed=seed)
     self.metadata = {
         "policy": "drivemoe_jax", "protocol": PROTOCOL,
         "image_size": model.image_size, "history": model.history,

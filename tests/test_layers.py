@@ -21,13 +21,14 @@ LAYERS = (
     (r"data_pipeline(\..+)?", 0),
     (r"configs(\..+)?", 0),
     (r"drivemoe_jax", 0),
-    (r"drivemoe_jax\.(models(\..+)?|flow|losses|optim|sharding)", 1),
+    (r"drivemoe_jax\.(models(\..+)?|flow|losses|meshes|optim|sharding)", 1),
+    (r"drivemoe_jax\.rendezvous", 1),
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions))?", 1),
-    (r"drivemoe_jax\.(step|checkpoint|logs|tolerance)", 2),
+    (r"drivemoe_jax\.(step|hosts|checkpoint|logs|tolerance)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
-    (r"drivemoe_jax\.(build|inventory|init_from|train|policy|plan|serve)", 3),
+    (r"drivemoe_jax\.(build|inventory|init_from|train|policy|serve)", 3),
     (r"drivemoe_jax\.(golden|parity)", 3),
-    (r"drivemoe_jax\.report(\..+)?", 3),
+    (r"drivemoe_jax\.(plan|report)(\..+)?", 3),
     (r"drivemoe_jax\.weights\..+", 3),
     (r"launch(\..+)?", 4),
 )
@@ -35,6 +36,8 @@ SIDEWAYS = {
     # (importer's room, imported module): reason
     ("drivemoe_jax.models", "drivemoe_jax.flow"):
         "sampling integrates the velocity that the model gives",
+    ("drivemoe_jax.sharding", "drivemoe_jax.meshes"):
+        "the table names the axes of the mesh",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
     ("drivemoe_jax.train", "drivemoe_jax.init_from"):
@@ -43,6 +46,8 @@ SIDEWAYS = {
         "a run may start from weights of any format",
     ("drivemoe_jax.inventory", "drivemoe_jax.build"):
         "what a run would be is told by its own parts",
+    ("drivemoe_jax.plan", "drivemoe_jax.build"):
+        "a plan compiles the parts that a run is made of",
     ("drivemoe_jax.golden", "drivemoe_jax.weights.read"):
         "a reference case holds official weights",
     ("drivemoe_jax.golden", "drivemoe_jax.weights.write"):

@@ -5,6 +5,8 @@ size, the order or the number of devices. Axes: B batch, H steps, V candidate
 views, S tokens that the skill router decided for, E skills, M windows.
 """
 
+import re
+
 import jax
 import numpy as np
 
@@ -12,6 +14,9 @@ from data_pipeline import errors
 from drivemoe_jax.models import sampling
 
 INPUTS = ("images", "text", "proprio", "goal")
+# Read in the compute dtype alone; adaptive norms compute in float32.
+MATRICES = (r"img/(?!.*norm|.*Norm).*|llm/embedder/.*|"
+            r"(llm|expert)/.*/(w|gating_einsum|linear)")
 KEPT = ("sample_id", "proprio", "goal", "action")
 
 
@@ -28,6 +33,19 @@ def sampler(model, params, *, steps=10, clip=1.0, seed=0):
   The result lacks `camera_logits` [B,V] and `view` [B] for a model with fixed
   views, and `skill_logits` [B,E] (mean over tokens) for one without experts.
   """
+  sample = sample_program(model, steps=steps, clip=clip, seed=seed)
+
+  def predict(batch):
+    inputs = {name: batch[name] for name in INPUTS}
+    ids = np.asarray(batch["sample_id"]).astype(np.uint32)
+    return jax.device_get(sample(params, inputs, ids))
+
+  return predict
+
+
+def sample_program(model, *, steps, clip, seed):
+  """Jitted (params, inputs, window ids [B]) -> what `sampler` tells of."""
+
   @jax.jit
   def sample(params, inputs, ids):
     noise = window_noise(ids, (model.horizon, model.action_dim), seed)
@@ -41,12 +59,21 @@ def sampler(model, params, *, steps=10, clip=1.0, seed=0):
       result["skill_logits"] = out["skill_logits"].mean(1)  # [B,S,E] -> [B,E]
     return result
 
-  def predict(batch):
-    inputs = {name: batch[name] for name in INPUTS}
-    ids = np.asarray(batch["sample_id"]).astype(np.uint32)
-    return jax.device_get(sample(params, inputs, ids))
+  return sample
 
-  return predict
+
+def serving_weights(params, dtype):
+  """The parameters as a policy keeps them: matrices in the compute dtype.
+
+  A plan then reads half the bytes, and every product sees the same operands as
+  before (a row of the token table is rounded once more). What is computed in
+  float32 (norms, routers, the velocity) stays.
+  """
+  def leaf(path, x):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    return x.astype(dtype) if re.fullmatch(MATRICES, name) else x
+
+  return jax.tree_util.tree_map_with_path(leaf, params)
 
 
 def window_noise(ids, shape, seed):

@@ -1,0 +1,1 @@
+"""What a run would need on a TPU slice that need not be there."""

@@ -1,0 +1,135 @@
+"""Compiles the real programs of a run for TPU devices that are not there.
+
+Only shapes go in: nothing is computed and no parameter is ever held. The train
+step and the sampler are built exactly as training and the policy build them.
+"""
+
+import importlib.metadata
+import importlib.util
+import re
+import time
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from data_pipeline import errors, spec
+from drivemoe_jax import build, sharding
+from drivemoe_jax import step as steps
+from drivemoe_jax.evaluators import predict
+
+
+def libtpu_version():
+  """Version of the installed TPU compiler, or None."""
+  if importlib.util.find_spec("libtpu") is None:
+    return None
+  return importlib.metadata.version("libtpu")
+
+
+def devices(topology, slices):
+  """Devices of a slice, as the compiler sees them."""
+  # A host has four chips, which a slice of one does not fill.
+  single = set(topology.partition(":")[2].split("x")) == {"1"}
+  bounds = {"chips_per_host_bounds": (1, 1, 1)} if single else {}
+  try:
+    found = topologies.get_topology_desc(topology, platform="tpu",
+                                         num_slices=slices, **bounds)
+  except jax.errors.JaxRuntimeError as error:
+    raise errors.ConfigError(
+        f"libtpu {libtpu_version()} does not know {slices} x {topology}: "
+        f"{str(error).splitlines()[0]}") from None
+  return found.devices
+
+
+def lower_train_step(config, sizes, found):
+  """The train step of train.py for a mesh over these devices, lowered."""
+  model = build.model(config)
+  tx = build.optimizer(config, steps.param_shapes(model))
+  state = steps.state_shapes(model, tx)
+  mesh = sharding.make_mesh(sizes, devices=found)
+  shardings = steps.state_shardings(model, tx, mesh)
+  step = steps.jit_train_step(
+      build.train_step(config, model, tx, sizes, shardings.params), mesh,
+      shardings)
+  batch, key = batch_shapes(model, config.global_batch), _key_shape()
+  with sharding.activate(mesh):
+    return step.lower(state, batch, key)
+
+
+def lower_sampler(config, batch, device):
+  """The sampler of policy.py on one device, lowered."""
+  model = build.model(config)
+  inputs = batch_shapes(model, batch)
+  place = SingleDeviceSharding(device)
+  put = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=place), tree)
+  ids = jax.ShapeDtypeStruct((batch,), "uint32", sharding=place)
+  sample = predict.sample_program(model, steps=config.flow.steps,
+                                  clip=config.flow.clip, seed=config.seed)
+  return sample.lower(put(serving_shapes(model)),
+                      put({name: inputs[name] for name in predict.INPUTS}),
+                      ids)
+
+
+def serving_shapes(model):
+  """The parameters as a policy keeps them, shapes only."""
+  return jax.eval_shape(lambda p: predict.serving_weights(p, model.dtype),
+                        steps.param_shapes(model))
+
+
+def batch_shapes(model, batch):
+  """{name: ShapeDtypeStruct} of what the train step takes."""
+  side, images = model.image_size, len(spec.IMAGES)
+  shapes = {
+      "images": ("uint8", images, side, side, 3),
+      "text": ("int32", model.text_len),
+      "proprio": ("float32", model.history, model.proprio_dim),
+      "goal": ("float32", 2),
+      "action": ("float32", model.horizon, model.action_dim),
+      "camera": ("int32",), "skill": ("int32",)}
+  return {name: jax.ShapeDtypeStruct((batch, *shape), dtype)
+          for name, (dtype, *shape) in shapes.items()}
+
+
+def compile_timed(lowered):
+  """(compiled program or the memory that it lacks, seconds).
+
+  Returns:
+    A program that does not fit comes back as {"peak", "arguments"} bytes per
+    device, read from the compiler's refusal.
+  """
+  start = time.monotonic()
+  try:
+    result = lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    result = out_of_memory(str(error))
+    if result is None:
+      raise
+  return result, time.monotonic() - start
+
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def out_of_memory(message):
+  """{"peak", "arguments"} in bytes of the compiler's refusal; else None."""
+  found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm",
+                    message)
+  if not found:
+    return None
+  held = re.search(r"arguments\s+([\d.]+)([KMGT]?)", message)
+  size = lambda number, unit: int(float(number) * UNITS[unit])
+  return {"peak": size(*found.groups()[:2]),
+          "arguments": size(*held.groups()) if held else None}
+
+
+def memory(program):
+  """{"arguments", "temporaries", "peak"} in bytes per device."""
+  m = program.memory_analysis()
+  return {"arguments": m.argument_size_in_bytes,
+          "temporaries": m.temp_size_in_bytes,
+          "peak": m.peak_memory_in_bytes}
+
+
+def _key_shape():
+  return jax.eval_shape(lambda: jax.random.key(0))
