@@ -46,6 +46,12 @@ class StorageError(UserError):
   code, status = "E-DISK", 4
 
 
+class SaveError(StorageError):
+  """A checkpoint that could not be written, in as many tries as there are."""
+
+  code = "E-SAVE"
+
+
 class ResumeError(CheckpointError):
   """A working directory that belongs to another run."""
 
@@ -56,3 +62,9 @@ class NumericsError(UserError):
   """Training left the finite numbers."""
 
   code, status = "E-NAN", 5
+
+
+class PeerError(UserError):
+  """Another host of the run that did not come, left, or differs."""
+
+  code, status = "E-PEER", 6
