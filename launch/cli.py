@@ -24,6 +24,7 @@ def command(doc, add_arguments, run):
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     args, rest = parser.parse_known_args(argv)
+    args.argv = sys.argv[1:] if argv is None else list(argv)
     args.overrides = [a for a in rest if a.startswith("--config.")]
     unknown = [a for a in rest if not a.startswith("--config.")]
     if unknown or (rest and not hasattr(args, "config")):
