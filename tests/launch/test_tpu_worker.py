@@ -1,0 +1,103 @@
+"""worker.sh: one training on a worker, its end and its exit code."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.launch.tpu_stub import TPU
+
+TRAIN = r"""#!/usr/bin/env bash
+echo "$*" >>"$WORKER_BASE/args"
+trap 'echo "preempted: step 5"; exit 75' TERM
+echo "E-OLD: of an earlier start"
+echo "--- started now"
+echo "step 1/9"
+while [ ! -e "$WORKER_BASE/code" ]; do sleep 0.05; done
+echo "E-CKPT: it is torn" >&2
+exit "$(cat "$WORKER_BASE/code")"
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+  """Runs worker.sh in a tree whose Python is TRAIN."""
+  script = tmp_path / "tree" / "launch" / "tpu" / "worker.sh"
+  script.parent.mkdir(parents=True)
+  shutil.copy(TPU / "worker.sh", script)
+  python = tmp_path / "tree" / ".venv" / "bin" / "python"
+  python.parent.mkdir(parents=True)
+  python.write_text(TRAIN)
+  python.chmod(0o755)
+  (tmp_path / "bin").mkdir()
+  gcloud = tmp_path / "bin" / "gcloud"
+  gcloud.write_text('#!/bin/sh\necho "$*" >>"$WORKER_BASE/copied"\n')
+  gcloud.chmod(0o755)
+  env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+         "WORKER_BASE": str(tmp_path / "base"), "BUCKET": "buck",
+         "CONFIG": "c.py", "RUN": "runs/a", "DATA": "prepared",
+         "TRAIN_ARGS": "--config.seed=1"}
+
+  def run(verb):
+    done = subprocess.run(["bash", script, verb], env=env, text=True,
+                          capture_output=True, timeout=30)
+    line = done.stdout.splitlines()[-1].split(" ", 2)
+    assert line[0] == "STATUS", done
+    return line[2]
+
+  run.base = tmp_path / "base"
+  yield run
+  pid = run.base / "state" / "pid"
+  if pid.exists():
+    try:
+      os.killpg(int(pid.read_text()), signal.SIGKILL)
+    except ProcessLookupError:
+      pass
+
+
+def settle(run, wanted):
+  """Polls until the worker's status begins with `wanted`."""
+  end = time.monotonic() + 20
+  while not (status := run("status")).startswith(wanted):
+    assert time.monotonic() < end, status
+    time.sleep(0.05)
+  return status
+
+
+def test_a_worker_starts_one_training_and_keeps_its_exit_code(worker):
+  assert worker("status") == "idle"
+  assert worker("start").startswith("running")
+  assert settle(worker, "running step 1/9")
+  assert worker("start").startswith("running")  # the same one
+  (worker.base / "code").write_text("4")
+  assert settle(worker, "exit") == "exit 4 E-CKPT: it is torn"
+  args = (worker.base / "args").read_text().splitlines()
+  assert args == [
+      "-m launch.train --config c.py --workdir bucket/runs/a --distributed "
+      "auto --config.data.root=prepared --config.seed=1"]
+  assert "gs://buck/runs/a/console/" in (worker.base / "copied").read_text()
+
+
+def test_stop_lets_the_training_save(worker):
+  worker("start")
+  settle(worker, "running step")
+  assert worker("stop") == "idle"
+  assert worker("status") == "exit 75 preempted: step 5"
+
+
+def test_a_training_that_left_no_code_is_lost(worker):
+  worker("start")
+  settle(worker, "running step")
+  os.killpg(int((worker.base / "state" / "pid").read_text()), signal.SIGKILL)
+  assert settle(worker, "lost")
+
+
+def test_preflight_passes_its_code_on(worker):
+  worker.base.mkdir(exist_ok=True)
+  (worker.base / "code").write_text("6")
+  assert worker("preflight") == "exit 6 preflight failed"
+  (worker.base / "code").write_text("0")
+  assert worker("preflight") == "ready"
