@@ -12,8 +12,6 @@ import numpy as np
 
 from data_pipeline import images, prepared, spec
 
-FRONTS = 2  # images before the candidate views
-
 
 class FrameStore:
   """Decodes the images of windows.Windows samples; safe to share by threads."""
@@ -40,7 +38,7 @@ class FrameStore:
     route = int(self._windows.route_index[index])
     frame = int(self._windows.frame[index])
     places = [i for i in range(len(spec.IMAGES))
-              if views is None or i < FRONTS or i - FRONTS in views]
+              if views is None or i < spec.FRONTS or i - spec.FRONTS in views]
     wanted = [(max(frame - lag, 0), folder) for folder, lag in (
         spec.IMAGES[i] for i in places)]
     found = {key: self._kept.get((route, *key)) for key in wanted}

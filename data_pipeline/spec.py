@@ -14,7 +14,7 @@ from data_pipeline import errors, prompt
 
 
 class Camera(enum.IntEnum):
-  """Candidate views of the camera router; view id v is image v + 2."""
+  """Candidate views of the camera router; view id v is image v + FRONTS."""
 
   FRONT_LEFT = 0
   FRONT_RIGHT = 1
@@ -75,6 +75,7 @@ IMAGES = (
     ("rgb_back_left", 0),
     ("rgb_back_right", 0),
 )
+FRONTS = 2  # images before the candidate views, as models.drivemoe counts them
 CAMERA_FOLDERS = tuple(dict.fromkeys(folder for folder, _ in IMAGES))
 
 

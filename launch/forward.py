@@ -12,6 +12,7 @@ import safetensors
 from data_pipeline import errors
 from drivemoe_jax import build, tolerance
 from drivemoe_jax import step as steps
+from drivemoe_jax.models import drivemoe
 from drivemoe_jax.weights import read
 
 
@@ -67,8 +68,8 @@ def example(model, prompt_ids):
   text = np.zeros((b, model.text_len), np.int32)
   text[:, :len(prompt_ids)] = prompt_ids
   normal = lambda *shape: rng.standard_normal((b, *shape), np.float32)
-  return {"images": rng.integers(0, 256, (b, 2 + model.num_views, s, s, 3),
-                                 np.uint8),
+  images = drivemoe.FRONTS + model.num_views
+  return {"images": rng.integers(0, 256, (b, images, s, s, 3), np.uint8),
           "text": text, "proprio": normal(model.history, model.proprio_dim),
           "goal": normal(2), "time": rng.random(b, np.float32),
           "noisy_action": normal(model.horizon, model.action_dim)}

@@ -191,12 +191,17 @@ def _fit(file, shapes, entries, alphas, allowed):
   return fresh, sorted(skipped, key=blocks.natural)
 
 
+def listing(keys):
+  """The first of a sequence of names in words, and how many more there are."""
+  more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+  return ", ".join(keys[:LISTED]) + more
+
+
 def _refuse(path, problems):
   told = []
   for kind, keys in problems.items():
     if keys := sorted(keys, key=blocks.natural):
-      more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-      told.append(f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{more}")
+      told.append(f"{len(keys)} {kind}: {listing(keys)}")
   if told:
     raise errors.CheckpointError(
         f"{path} does not fit the model; {'; '.join(told)}; name a file of "

@@ -16,7 +16,6 @@ from drivemoe_jax import checkpoint
 from drivemoe_jax.weights import blocks, files, infer, names, read, store
 from drivemoe_jax.weights.tensors import Tensor
 
-LISTED = 20
 _EXPERTS = r"expert/action/layers/\w+/moe/.*"
 _VIEWS = r"router/.*|view_embedding"
 # What a kind of source lacks or has too many, by its nature: these start
@@ -220,7 +219,6 @@ def summary(weights, like):
            f"{count:>14,} parameters {size:>15,} bytes"
            for (fresh, group), (n, count, size) in sorted(groups.items())]
   if weights.skipped:
-    more = " ..." if len(weights.skipped) > LISTED else ""
     lines.append(f"skipped {len(weights.skipped)} tensors of the source: "
-                 + ", ".join(weights.skipped[:LISTED]) + more)
+                 + read.listing(weights.skipped))
   return lines

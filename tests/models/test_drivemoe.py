@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from data_pipeline import spec
 from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe, sampling
 from tests.models import tiny
@@ -62,6 +63,11 @@ def test_full_size_has_the_released_number_of_parameters(changes, want):
     ((0, 1, 2, 4), 6 * 256), ("dynamic", 3 * 256)])
 def test_tokens_follow_the_number_of_views(view, tokens):
   assert drivemoe.DriveMoE(**FULL | dict(view=view)).tokens == tokens + 20
+
+
+def test_the_model_counts_images_as_the_pipeline_does():
+  assert drivemoe.FRONTS == spec.FRONTS
+  assert len(spec.IMAGES) == spec.FRONTS + drivemoe.DriveMoE.num_views
 
 
 def test_only_the_labelled_view_is_seen():
