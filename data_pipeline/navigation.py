@@ -21,8 +21,8 @@ def wrap(angle):
 
 
 def to_ego(points, position, heading):
-  """World points -> ego frame: [...,2], [2], scalar -> [...,2]."""
-  cos, sin = math.cos(heading), math.sin(heading)
+  """World points -> ego frame: [...,2], [...,2], [...] -> [...,2]."""
+  cos, sin = np.cos(heading), np.sin(heading)
   x, y = np.moveaxis(np.asarray(points, np.float64) - position, -1, 0)
   return np.stack([cos * x + sin * y, cos * y - sin * x], -1)
 

@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from data_pipeline import bench2drive, errors
+from data_pipeline import bench2drive, errors, navigation
 
 logger = logging.getLogger(__name__)
 
@@ -57,25 +57,6 @@ SAMPLE_ARRAYS = ("frame", "proprio", "goal", "action", "future_heading",
                  "future_speed", "camera", "skill")
 
 
-def wrap(angle):
-  """Angle in radians -> (-pi, pi]."""
-  return math.pi - np.mod(math.pi - angle, math.tau)
-
-
-def to_ego(points, position, heading):
-  """World points -> ego frame: [...,2], [...,2], [...] -> [...,2]."""
-  cos, sin = np.cos(heading), np.sin(heading)
-  dx, dy = np.moveaxis(points - position, -1, 0)
-  return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], -1)
-
-
-def to_world(points, position, heading):
-  """Ego points -> world: the inverse of to_ego."""
-  cos, sin = np.cos(heading), np.sin(heading)
-  x, y = np.moveaxis(points, -1, 0)
-  return np.stack([cos * x - sin * y, sin * x + cos * y], -1) + position
-
-
 def make_windows(route, *, history=5, horizon=10, wrap_theta=True,
                  drop_current_point=False, root=""):
   """Cuts one bench2drive.Route of N frames into N - R samples.
@@ -106,13 +87,13 @@ def make_windows(route, *, history=5, horizon=10, wrap_theta=True,
   future = now[:, None] + np.arange(rows)                         # [M,R]
   position = route.position[now][:, None]                         # [M,1,2]
   heading = route.heading[now][:, None]                           # [M,1]
-  turn = wrap if wrap_theta else (lambda angle: angle)
+  turn = navigation.wrap if wrap_theta else (lambda angle: angle)
   proprio = np.concatenate([
       route.speed[past][..., None],
       route.acceleration[past],
       route.angular_velocity[past],
       turn(route.heading[past] - heading)[..., None],
-      to_ego(route.far_node[past], position, heading),
+      navigation.to_ego(route.far_node[past], position, heading),
   ], -1).astype(np.float32)                                       # [M,P,10]
   label = lambda ids: None if ids is None else ids[now]
   return Windows(
@@ -122,9 +103,10 @@ def make_windows(route, *, history=5, horizon=10, wrap_theta=True,
       frame=now.astype(np.int32),
       proprio=proprio,
       goal=proprio[:, -1, 8:10].copy(),
-      action=to_ego(route.position[future], position, heading).astype(
-          np.float32),
-      future_heading=wrap(route.heading[future] - heading).astype(np.float32),
+      action=navigation.to_ego(
+          route.position[future], position, heading).astype(np.float32),
+      future_heading=navigation.wrap(
+          route.heading[future] - heading).astype(np.float32),
       future_speed=route.speed[future].astype(np.float32),
       camera=label(route.camera),
       skill=label(route.skill),

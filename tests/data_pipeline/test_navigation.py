@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from data_pipeline import errors, navigation, windows
+from data_pipeline import errors, navigation
 from data_pipeline.miniworld import planner
 
 MAPS = [(0.0, 0.0), (35.25, -101.87), (48.99, 8.0), (-33.9, 151.2)]
@@ -47,14 +47,17 @@ def test_a_place_on_no_map_is_refused(gps, xy):
     navigation.Georeference.solve(gps, xy)
 
 
-def test_frames_are_those_of_the_training_windows():
+def test_frames_of_a_moment_are_those_of_the_training_windows():
   rng = np.random.default_rng(0)
-  points, position = rng.normal(0, 30, (7, 2)), rng.normal(0, 30, 2)
-  for angle in (-9.0, -math.pi, 0.3, math.pi, 12.0):
-    assert navigation.wrap(angle) == windows.wrap(angle)
+  angles = np.array([-9.0, -math.pi, 0.3, math.pi, 12.0])
+  points, position = rng.normal(0, 30, (5, 7, 2)), rng.normal(0, 30, (5, 1, 2))
+  turned = navigation.wrap(angles)
+  frames = navigation.to_ego(points, position, angles[:, None])
+  for i, angle in enumerate(angles.tolist()):  # the agent's way to ask
+    assert navigation.wrap(angle) == turned[i]
     np.testing.assert_allclose(
-        navigation.to_ego(points, position, angle),
-        windows.to_ego(points, position, angle), atol=1e-12)
+        navigation.to_ego(points[i], position[i, 0], angle), frames[i],
+        atol=1e-12)
 
 
 @pytest.mark.parametrize("spacing", [1.0, 40.0])

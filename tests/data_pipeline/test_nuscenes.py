@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_pipeline import errors, images, nuscenes, records, windows
+from data_pipeline import errors, images, navigation, nuscenes, records, windows
 from tests.data_pipeline import fixtures, nuscenes_tree
 
 NAME = "nuScenes_boston-seaport_Route0061_Weather0"
@@ -80,7 +80,7 @@ def test_crossing_minus_pi_makes_no_jump(tmp_path):
     return -5 * t, 0.0, (yaw + math.pi) % math.tau - math.pi
   route = source(tmp_path, drive=drive).read(NAME)
   np.testing.assert_allclose(route.angular_velocity[:, 2], -0.1, atol=1e-6)
-  step = windows.wrap(np.diff(route.heading))
+  step = navigation.wrap(np.diff(route.heading))
   np.testing.assert_allclose(step, -0.01, atol=1e-6)
   assert (route.heading >= -math.pi / 2).all()
   assert (route.heading < 1.5 * math.pi).all()
@@ -88,7 +88,7 @@ def test_crossing_minus_pi_makes_no_jump(tmp_path):
 
 def test_route_points_lie_ahead_on_the_path(tmp_path):
   route = source(tmp_path, pictures=151).read(NAME)  # 12 s, 120 m
-  ego = windows.to_ego(route.far_node, route.position, route.heading)
+  ego = navigation.to_ego(route.far_node, route.position, route.heading)
   np.testing.assert_allclose(ego[:, 1], 0, atol=1e-9)
   assert ego[:, 0].min() > 7.4 and ego[:, 0].max() < 57.6
   # They stand still in the world until they are near.
@@ -100,7 +100,7 @@ def test_route_points_lie_ahead_on_the_path(tmp_path):
 
 def test_a_standing_car_has_a_route_point_ahead(tmp_path):
   route = source(tmp_path, drive=lambda t: (0.0, 0.0, 0.3)).read(NAME)
-  ego = windows.to_ego(route.far_node, route.position, route.heading)
+  ego = navigation.to_ego(route.far_node, route.position, route.heading)
   np.testing.assert_allclose(ego, [[50, 0]] * len(route), atol=1e-6)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from data_pipeline import bench2drive, errors, windows
+from data_pipeline import bench2drive, errors, navigation, windows
 from tests.data_pipeline import fixtures
 
 LEFT = -math.pi / 2  # of a heading along +x, in a frame with y to the right
@@ -25,13 +25,20 @@ def make_route(frames, *, heading=None, position=None, **changes):
   return bench2drive.Route(**values | changes)
 
 
+def to_world(points, position, heading):
+  """Ego points -> world: the inverse of navigation.to_ego."""
+  cos, sin = np.cos(heading), np.sin(heading)
+  x, y = np.moveaxis(points, -1, 0)
+  return np.stack([cos * x - sin * y, sin * x + cos * y], -1) + position
+
+
 def test_to_ego_by_hand():
   # The car stands at (2, 3) and looks along +y (yaw 90 degrees). A point 4 m
   # ahead is (2, 7); one 1 m to its right is (1, 3), for x is to its left.
   points = np.array([[2.0, 7.0], [1.0, 3.0]])
-  got = windows.to_ego(points, np.array([2.0, 3.0]), math.pi / 2)
+  got = navigation.to_ego(points, np.array([2.0, 3.0]), math.pi / 2)
   np.testing.assert_allclose(got, [[4, 0], [0, 1]], atol=1e-12)
-  back = windows.to_world(got, np.array([2.0, 3.0]), math.pi / 2)
+  back = to_world(got, np.array([2.0, 3.0]), math.pi / 2)
   np.testing.assert_allclose(back, points, atol=1e-12)
 
 
@@ -40,8 +47,8 @@ def test_to_world_inverts_to_ego():
   points, position = rng.normal(size=(2, 6, 4, 2))
   heading = rng.uniform(-7, 7, (6, 4))
   np.testing.assert_allclose(
-      windows.to_world(windows.to_ego(points, position, heading), position,
-                       heading), points, atol=1e-12)
+      to_world(navigation.to_ego(points, position, heading), position,
+               heading), points, atol=1e-12)
 
 
 def test_a_left_turn_goes_to_negative_y_and_negative_heading():
@@ -112,8 +119,8 @@ def test_moving_and_turning_the_world_changes_nothing():
   spin, shift = 2.5, np.array([300.0, -40.0])
   moved = make_route(
       30, heading=route.heading + spin,
-      position=windows.to_world(route.position, shift, spin),
-      far_node=windows.to_world(route.far_node, shift, spin))
+      position=to_world(route.position, shift, spin),
+      far_node=to_world(route.far_node, shift, spin))
   a, b = windows.make_windows(route), windows.make_windows(moved)
   for key in ("proprio", "goal", "action", "future_heading"):
     np.testing.assert_allclose(getattr(a, key), getattr(b, key), atol=2e-4)
@@ -131,7 +138,7 @@ def test_crossing_north_is_wrapped_unless_parity_is_asked_for():
 
 def test_wrap_keeps_plus_pi():
   np.testing.assert_allclose(
-      windows.wrap(np.array([math.pi, -math.pi, 3.5, -0.1])),
+      navigation.wrap(np.array([math.pi, -math.pi, 3.5, -0.1])),
       [math.pi, math.pi, 3.5 - math.tau, -0.1])
 
 
