@@ -96,7 +96,11 @@ def prepare(source, out, options, val_routes, *, workers=1, beam=None,
 
 @contextlib.contextmanager
 def _lock(out):
-  """Holds the folder; the system lets go when the process ends."""
+  """Holds the folder; the system lets go when the process ends.
+
+  The file stays, for another process may have opened it, but empty: the
+  finished folder has the same bytes wherever it was made.
+  """
   with open(os.path.join(out, ".lock"), "a+", encoding="utf-8") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,7 +112,10 @@ def _lock(out):
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
-    yield
+    try:
+      yield
+    finally:
+      file.truncate(0)
 
 
 def _stage(source, out, options, names, workers, beam, say):

@@ -63,10 +63,9 @@ def make(source, out, options=OPTIONS, **kw):
 
 
 def contents(out):
-  """{relative path: bytes} of a finished folder."""
+  """{relative path: bytes} of all files in a finished folder."""
   return {str(path.relative_to(out)): path.read_bytes()
-          for path in pathlib.Path(out).rglob("*")
-          if path.is_file() and path.name != ".lock"}
+          for path in pathlib.Path(out).rglob("*") if path.is_file()}
 
 
 def collect(source, out, names, **options):
@@ -109,6 +108,15 @@ def test_unlabelled_routes_stay_unlabelled(source, tmp_path):
 def test_bytes_do_not_depend_on_the_number_of_workers(source, whole, tmp_path):
   make(source, tmp_path, workers=2)
   assert contents(tmp_path) == contents(whole)
+
+
+def test_folders_of_two_processes_are_the_same(
+    source, whole, tmp_path, monkeypatch):
+  pid = os.getpid()
+  monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+  make(source, tmp_path)
+  assert contents(tmp_path) == contents(whole)
+  assert contents(whole)[".lock"] == b""
 
 
 def test_bytes_do_not_depend_on_beam(source, whole, tmp_path):
