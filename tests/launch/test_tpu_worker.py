@@ -17,8 +17,9 @@ echo "E-OLD: of an earlier start"
 echo "--- started now"
 echo "step 1/9"
 while [ ! -e "$WORKER_BASE/code" ]; do sleep 0.05; done
-echo "E-CKPT: it is torn" >&2
-exit "$(cat "$WORKER_BASE/code")"
+code="$(cat "$WORKER_BASE/code")"
+[ "$code" != 4 ] || echo "E-CKPT: it is torn" >&2
+exit "$code"
 """
 
 
@@ -79,6 +80,13 @@ def test_a_worker_starts_one_training_and_keeps_its_exit_code(worker):
       "-m launch.train --config c.py --workdir bucket/runs/a --distributed "
       "auto --config.data.root=prepared --config.seed=1"]
   assert "gs://buck/runs/a/console/" in (worker.base / "copied").read_text()
+
+
+def test_an_earlier_starts_reason_is_not_told_again(worker):
+  worker.base.mkdir(exist_ok=True)
+  (worker.base / "code").write_text("9")
+  worker("start")
+  assert settle(worker, "exit") == "exit 9 "
 
 
 def test_stop_lets_the_training_save(worker):
