@@ -28,6 +28,12 @@ class MeshError(ConfigError):
   code = "E-MESH"
 
 
+class HbmError(ConfigError):
+  """A run that needs more memory than its chips have."""
+
+  code = "E-HBM"
+
+
 class DataError(UserError):
   """A recorded file that is missing, broken or of another meaning."""
 

@@ -39,6 +39,8 @@ def add_arguments(parser):
                       "chip")
   parser.add_argument("--analytic", action="store_true",
                       help="arithmetic only, seconds instead of minutes")
+  parser.add_argument("--hlo", metavar="FILE",
+                      help="write the text of the compiled program there")
   parser.add_argument("--json", metavar="FILE",
                       help="write the plan there; - is standard output")
 
@@ -71,6 +73,13 @@ def set_environment():
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 
 
+def _writer(path):
+  def write(text):
+    with open(path, "w", encoding="utf-8") as file:
+      file.write(text)
+  return write
+
+
 def run(args):
   config = cli.load_config(args.config, args.overrides)
   mesh = mesh_sizes(args.mesh)
@@ -85,11 +94,13 @@ def run(args):
   show = (lambda lines: None) if args.json == "-" else (
       lambda lines: print("\n".join(lines), flush=True))
   result = describe.describe(config, request,
-                             lambda known: show(text.memory(known)))
+                             lambda known: show(text.memory(known)),
+                             keep_text=args.hlo and _writer(args.hlo))
   show(text.program(result))
   if args.json:
     cli.write_json(args.json, result)
-  return 0 if result["fits"] else 2
+  if not result["fits"]:
+    raise errors.HbmError(text.over_budget(result))
 
 
 main = cli.command(__doc__, add_arguments, run)

@@ -17,7 +17,8 @@ class Chip:
   """One TPU chip.
 
   Attributes:
-    hbm_bytes: memory. reserved_bytes: of it, what programs do not get.
+    hbm_bytes: memory that programs get: libtpu keeps a little for itself and
+      refuses programs that need more than this.
     peak_flops: bfloat16 operations per second.
     bandwidth: bytes of HBM per second.
     clock_ghz: of the cores. devices: that jax shows for one chip.
@@ -25,7 +26,6 @@ class Chip:
   """
 
   hbm_bytes: int
-  reserved_bytes: int
   peak_flops: float
   bandwidth: float
   clock_ghz: float
@@ -37,11 +37,11 @@ SQUARES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8",
          "8x8x8", "8x8x16", "8x16x16", "16x16x16")
 CHIPS = {
-    "v4": Chip(32 * GIB, 0, 275e12, 1228e9, 1.05, 2, CUBES),
-    "v5e": Chip(16 * GIB, GIB // 4, 197e12, 819e9, 1.503, 1, SQUARES),
-    "v5p": Chip(95 * GIB, 0, 459e12, 2765e9, 1.75, 1,
+    "v4": Chip(int(30.5 * GIB), 275e12, 1228e9, 1.05, 2, CUBES),
+    "v5e": Chip(int(15.75 * GIB), 197e12, 819e9, 1.503, 1, SQUARES),
+    "v5p": Chip(int(95.74 * GIB), 459e12, 2765e9, 1.75, 1,
                 ("1x1x1",) + CUBES + ("16x16x24",)),
-    "v6e": Chip(32 * GIB, 0, 918e12, 1638e9, 1.75, 1, SQUARES),
+    "v6e": Chip(int(31.25 * GIB), 918e12, 1638e9, 1.75, 1, SQUARES),
 }
 
 

@@ -95,8 +95,7 @@ def compile_timed(lowered):
   """(compiled program or the memory that it lacks, seconds).
 
   Returns:
-    A program that does not fit comes back as {"peak", "arguments"} bytes per
-    device, read from the compiler's refusal.
+    A program that does not fit comes back as a dict, see out_of_memory.
   """
   start = time.monotonic()
   try:
@@ -109,18 +108,24 @@ def compile_timed(lowered):
 
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+SIZE = r"([\d.]+)([KMGT]?)"
 
 
 def out_of_memory(message):
-  """{"peak", "arguments"} in bytes of the compiler's refusal; else None."""
-  found = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm",
-                    message)
-  if not found:
+  """Memory, as `memory`, of a program that the compiler refused; else None.
+
+  Temporaries alone may be too much, then nothing else is known.
+  """
+  def size(pattern):
+    found = re.search(pattern, message)
+    return found and int(float(found.group(1)) * UNITS[found.group(2)])
+
+  used = size(rf"Used {SIZE}B? of [\d.]+[KMGT]?B? hbm")
+  alone = size(rf"required for HLO temporaries \({SIZE}")
+  if not used and not alone:
     return None
-  held = re.search(r"arguments\s+([\d.]+)([KMGT]?)", message)
-  size = lambda number, unit: int(float(number) * UNITS[unit])
-  return {"peak": size(*found.groups()[:2]),
-          "arguments": size(*held.groups()) if held else None}
+  return {"arguments": size(rf"arguments +{SIZE}"), "temporaries": alone,
+          "peak": used or alone}
 
 
 def memory(program):

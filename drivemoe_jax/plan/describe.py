@@ -9,10 +9,20 @@ import math
 from data_pipeline import errors, spec
 from drivemoe_jax import build, optim, sharding
 from drivemoe_jax import step as steps
-from drivemoe_jax.plan import analytic, checks, chips, compiled, flops, hlo
+from drivemoe_jax.plan import (
+  analytic,
+  checks,
+  chips,
+  compiled,
+  flops,
+  hlo,
+  remedies,
+  traffic,
+)
 
 UNKNOWN = ("collectives", "estimated_cycles", "estimated_ms", "estimated_mfu",
-           "compile_seconds", "loops", "gathers", "weight_copies", "refused")
+           "compile_seconds", "loops", "gathers", "weight_copies", "refused",
+           "bound_ms", "fits", "suggestions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +85,14 @@ def prepare(config, request):
           sizes)
 
 
-def describe(config, request, say=lambda result: None):
+def describe(config, request, say=lambda result: None, keep_text=None):
   """The plan.
 
   Args:
     config: of the run; batch and mesh come from the request.
     say: called with the dict as soon as its memory is known, which is minutes
       before the rest.
+    keep_text: called with the text of the compiled program.
 
   Raises:
     ConfigError, MeshError: as `prepare`.
@@ -92,21 +103,19 @@ def describe(config, request, say=lambda result: None):
   if result["method"] == "analytic":
     memory = (analytic.memory(config, sizes) if request.what == "train" else
               analytic.sampler_memory(config, request.batch_per_chip))
-    _add_memory(result, memory, chip)
-    say(result)
-    return result
+    return _add_memory(result, memory, chip, config, request, say)
   found = compiled.devices(request.topology, request.slices)
   lowered = (compiled.lower_train_step(config, sizes, found)
              if request.what == "train" else
              compiled.lower_sampler(config, request.batch_per_chip, found[0]))
   program, result["compile_seconds"] = compiled.compile_timed(lowered)
   if isinstance(program, dict):  # refused: it needs more than there is
-    _add_memory(result, program | {"temporaries": None}, chip)
-    say(result)
-    return result
-  _add_memory(result, compiled.memory(program), chip)
-  say(result)
-  _add_program(result, hlo.read(program.as_text()), model, chip, request)
+    return _add_memory(result, program, chip, config, request, say)
+  _add_memory(result, compiled.memory(program), chip, config, request, say)
+  program = program.as_text()
+  if keep_text:
+    keep_text(program)
+  _add_program(result, hlo.read(program), config, chip, request)
   return result
 
 
@@ -133,25 +142,29 @@ def _frame(config, model, chip, sizes, request):
           shape, config.optim.freeze_last_value)} | dict.fromkeys(UNKNOWN)
 
 
-def _add_memory(result, memory, chip):
-  """Per chip, from bytes per device."""
+def _add_memory(result, memory, chip, config, request, say):
+  """Per chip, from bytes per device; where it does not fit, what to try."""
   each = {name: None if size is None else size * chip.devices
           for name, size in memory.items()}
   result["bytes_per_chip"] = {
       name: each[name] for name in ("arguments", "temporaries", "peak")}
-  result["bytes_per_chip"]["hbm"] = chip.hbm_bytes - chip.reserved_bytes
-  result["fits"] = each["peak"] <= result["bytes_per_chip"]["hbm"]
+  result["bytes_per_chip"]["hbm"] = chip.hbm_bytes
+  result["fits"] = each["peak"] <= chip.hbm_bytes
+  result["suggestions"] = [] if result["fits"] else remedies.suggest(
+      config, request, result["mesh"], chip)
+  say(result)
+  return result
 
 
-def _add_program(result, program, model, chip, request):
+def _add_program(result, program, config, chip, request):
   """What the compiled text tells; refused where a loop's count is unknown."""
+  model, train = build.model(config), request.what == "train"
   result["loops"] = program.loops
   if program.unresolved:
     result["refused"] = (
         f"the trip counts of {', '.join(program.unresolved)} are not in the "
         "program: no total of cycles or bytes can be trusted")
     return
-  train = request.what == "train"
   seconds = program.cycles / (chip.clock_ghz * 1e9)
   shapes = (steps.param_shapes(model) if train
             else compiled.serving_shapes(model))
@@ -159,7 +172,12 @@ def _add_program(result, program, model, chip, request):
       "estimated_cycles": program.cycles,
       "estimated_ms": 1e3 * seconds,
       "estimated_mfu": result["ideal_ms"] / (1e3 * seconds),
-      "collectives": program.by_kind()}
+      "collectives": program.by_kind(),
+      "bound_ms": {
+          "compute": result["ideal_ms"],
+          "bytes": 1e3 / chip.bandwidth * (
+              traffic.train_bytes(result["bytes_per_chip"]) if train else
+              traffic.sampler_bytes(model, config.flow.steps))}}
   if train:
     result["gathers"] = checks.gathers(program, shapes, model, result["mesh"])
   else:

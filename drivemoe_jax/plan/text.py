@@ -28,6 +28,15 @@ def memory(d):
   return lines
 
 
+def over_budget(d):
+  """Need, budget and remedies in one line."""
+  b = d["bytes_per_chip"]
+  tries = ", ".join(f"{t['change']} (-{t['saves_bytes'] / GIB:.1f})"
+                    for t in d["suggestions"])
+  return (f"needs ~{b['peak'] / GIB:.1f} of {b['hbm'] / GIB:.1f} GiB per chip. "
+          f"Try: {tries or 'more chips'}. Savings are estimates in GiB.")
+
+
 def program(d):
   """Lines that need the compiled program."""
   if d["refused"]:
@@ -46,7 +55,8 @@ def program(d):
       f"cycles       {d['estimated_cycles'] / 1e6:8.1f} M at "
       f"{d['clock_ghz']} GHz",
       f"time         {d['estimated_ms']:8.1f} ms ({CAVEAT})",
-      f"at peak      {d['ideal_ms']:8.1f} ms",
+      f"no less than {d['bound_ms']['compute']:8.1f} ms of compute at peak, "
+      f"{d['bound_ms']['bytes']:.1f} ms of memory traffic",
       f"MFU          {d['estimated_mfu']:8.2f} (same caveat)"]
   return lines + _findings(d)
 
