@@ -23,10 +23,14 @@ LAYERS = (
     (r"drivemoe_jax", 0),
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|meshes|optim|sharding)", 1),
     (r"drivemoe_jax\.rendezvous", 1),
-    (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions))?", 1),
-    (r"drivemoe_jax\.(step|hosts|checkpoint|logs|tolerance)", 2),
+    (r"drivemoe_jax\.health", 2),
+    (r"drivemoe_jax\.(resume|stepfolders)", 1),
+    (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
+     r"|tensors))?", 1),
+    (r"drivemoe_jax\.(step|hosts|checkpoint|logs|saver|tolerance)", 2),
+    (r"drivemoe_jax\.compile_cache", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
-    (r"drivemoe_jax\.(build|inventory|init_from|train|policy|serve)", 3),
+    (r"drivemoe_jax\.(adopt|build|inventory|init_from|train|policy|serve)", 3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.(plan|report)(\..+)?", 3),
     (r"drivemoe_jax\.weights\..+", 3),
@@ -38,6 +42,8 @@ SIDEWAYS = {
         "sampling integrates the velocity that the model gives",
     ("drivemoe_jax.sharding", "drivemoe_jax.meshes"):
         "the table names the axes of the mesh",
+    ("drivemoe_jax.adopt", "drivemoe_jax.build"):
+        "a copied step is held against what the config builds",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
     ("drivemoe_jax.train", "drivemoe_jax.init_from"):
