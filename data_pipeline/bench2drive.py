@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from data_pipeline import errors, frame_numbers, spec
+from data_pipeline import errors, frame_numbers, reading, spec
 
 OFFICIAL_VAL = os.path.join(
     os.path.dirname(__file__), "splits", "bench2drive_base_val.txt")
@@ -107,13 +107,8 @@ def split(routes, *, val_list=None, val_fraction=None, seed=0):
 
 def _listed(path, routes):
   """The names in a list file, some of which must be among `routes`."""
-  try:
-    with open(path, encoding="utf-8") as file:
-      listed = set(file.read().split())
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; it must list the validation routes, "
-        "one a line") from None
+  listed = set(reading.content(
+      path, "it must list the validation routes, one a line").decode().split())
   if not listed & set(routes):
     raise errors.DataError(
         f"{path} lists {len(listed)} routes, none of them among the "

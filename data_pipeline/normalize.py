@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 # Kind of array -> the statistics key of each of its columns. The axes of one
 # sensor share a pair.
@@ -201,9 +201,9 @@ def load(path, horizon, *, any_horizon=False):
 
 
 def _read(path):
+  data = reading.content(path, "compute the statistics first")
   try:
-    with open(path, encoding="utf-8") as file:
-      content = json.load(file)
+    content = json.loads(data)
     return Statistics(
         content["horizon"],
         {key: float(content["p01"][key]) for key in KEYS},
@@ -211,9 +211,6 @@ def _read(path):
         tuple(content["widened"]),
         # Files from before this was an option lack it.
         bool(content.get("drop_current_point", False)))
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; compute the statistics first") from None
   except (KeyError, TypeError, ValueError) as error:
     raise errors.DataError(
         f"{path} does not hold statistics ({type(error).__name__}: {error}); "

@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 from array_record.python import array_record_module
 
-from data_pipeline import bench2drive, errors, images, records
+from data_pipeline import bench2drive, errors, images, reading, records
 from data_pipeline import windows as windows_lib
 
 FORMAT = 1
@@ -35,14 +35,12 @@ def read_manifest(root):
     DataError: none, a broken one, or one of another format.
   """
   path = os.path.join(root, MANIFEST)
+  data = reading.content(
+      path, "launch.prepare writes it last, start it again to finish the "
+      "folder")
   try:
-    with open(path, encoding="utf-8") as file:
-      manifest = json.load(file)
+    manifest = json.loads(data)
     found = manifest["format"]
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; launch.prepare writes it last, start it "
-        "again to finish the folder") from None
   except (KeyError, TypeError, ValueError) as error:
     raise errors.DataError(
         f"{path} is no manifest ({type(error).__name__}: {error}); prepare "

@@ -13,7 +13,7 @@ again after a kill. A copy that lacks parts takes --on-bad-record skip and a
 import os
 import sys
 
-from data_pipeline import bench2drive, errors, nuscenes
+from data_pipeline import bench2drive, errors, nuscenes, reading
 from launch import cli, prepare_arguments
 
 
@@ -50,13 +50,9 @@ def _val_routes(names, args):
   if not args.val_scenes:
     return bench2drive.split(names, val_fraction=args.val_fraction,
                              seed=args.seed)[1]
-  try:
-    with open(args.val_scenes, encoding="utf-8") as file:
-      wanted = set(file.read().split())
-  except OSError as error:
-    raise errors.DataError(
-        f"{args.val_scenes}: {error.strerror}; it must list the validation "
-        "scenes, one a line") from None
+  wanted = set(reading.content(
+      args.val_scenes,
+      "it must list the validation scenes, one a line").decode().split())
   place = lambda name: bench2drive.parse_name(name)[1]
   val = [name for name in names if name in {
       nuscenes.route_name(scene, place(name)) for scene in wanted}]

@@ -90,7 +90,7 @@ def _pair(folder, reference, kind, name):
         f"{files.path_of(reference, kind, name)} labels {len(theirs)} frames, "
         f"{files.path_of(folder, kind, name)} {len(ours)}; they are of "
         "different recordings: fetch the route and its labels together")
-  return Pair(name, bench2drive.parse_name(consts.canonical(name))[0],
+  return Pair(name, consts.parse_name(name)[0],
               np.array(theirs), np.array(ours))
 
 

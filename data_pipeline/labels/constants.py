@@ -6,6 +6,8 @@ this project chose; the official generator has not been published.
 
 import dataclasses
 
+from data_pipeline import bench2drive
+
 VERSION = "1"  # of rules and constants together; side files carry it
 
 LEFT, RIGHT = "LEFT", "RIGHT"
@@ -143,6 +145,11 @@ NO_SKILL = ("TJunction", "VanillaSignalizedTurnEncounterGreenLight",
             "VanillaNonSignalizedTurn", "NoScenario")
 KNOWN = frozenset((*OVERTAKING, *MERGING, *PARKING_EXIT, *GIVE_WAY, *CUT_IN,
                    *HAZARDS, *NO_SKILL))
+
+
+def parse_name(route_name):
+  """As bench2drive.parse_name, with the type's usual spelling."""
+  return bench2drive.parse_name(canonical(route_name))
 
 
 def canonical(route_name):

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 
-from data_pipeline import errors, spec
+from data_pipeline import errors, reading, spec
 from data_pipeline.labels import constants as consts
 
 FOLDERS = {"camera": "camera_labels", "skill": "scenario_labels"}
@@ -91,11 +91,9 @@ def read(folder, kind, route):
   """
   path = path_of(folder, kind, route)
   remedy = "fetch or generate it again"
+  data = reading.content(path, remedy)
   try:
-    with open(path, encoding="utf-8") as file:
-      labels = json.load(file)
-  except OSError as error:
-    raise errors.DataError(f"{path}: {error.strerror}; {remedy}") from None
+    labels = json.loads(data)
   except ValueError as error:
     raise errors.DataError(f"{path} cannot be read ({error}); {remedy}"
                            ) from None

@@ -48,7 +48,7 @@ def label_route(root, name, *, maps=None, c=consts.DEFAULTS):
     DataError: broken annotations or no map of the town.
     ConfigError: maps are asked for and CARLA's client is missing.
   """
-  kind, town, *_ = bench2drive.parse_name(consts.canonical(name))
+  kind, town, *_ = consts.parse_name(name)
   road_map = opendrive.load(maps, town) if maps else None
   return label_frames(kind, annotations.read_frames(root, name), c, road_map)
 
@@ -67,7 +67,7 @@ def write_route(name, *, root, out, maps=None, overwrite=False,
   Raises:
     DataError: see label_route; or `out` has other labels of the route.
   """
-  kind = bench2drive.parse_name(consts.canonical(name))[0]
+  kind = consts.parse_name(name)[0]
   frames = annotations.count_frames(root, name)
   source = signals.FROM_MAP if maps else signals.FROM_COMMAND
   new = overwrite or not files.is_written(
@@ -84,7 +84,7 @@ def list_routes(root, *, maps=None):
 
   With maps it goes town by town, for a process holds one map at a time.
   """
-  town = lambda name: bench2drive.parse_name(consts.canonical(name))[1]
+  town = lambda name: consts.parse_name(name)[1]
   return sorted(bench2drive.list_routes(root), key=town if maps else None)
 
 

@@ -7,7 +7,7 @@ limit or horizon gives other windows, and the difference would say nothing.
 import json
 import os
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 METRICS = ("ade", "fde", "avg_l2", "l2_1.9s_approx", "official_l1",
            "official_mse")
@@ -26,12 +26,9 @@ def load(path):
   """
   if os.path.isdir(path):
     path = os.path.join(path, "evaluation.json")
+  data = reading.content(path, "run launch.evaluate first")
   try:
-    with open(path, encoding="utf-8") as file:
-      scores = json.load(file)
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; run launch.evaluate first") from None
+    scores = json.loads(data)
   except ValueError as error:
     raise errors.DataError(
         f"{path} is no whole JSON ({error}); evaluate again") from None

@@ -10,7 +10,7 @@ import hashlib
 import os
 import xml.etree.ElementTree as xml
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 RESOLUTION = 1.0  # m between the planner's waypoints
 BEYOND = 8  # waypoints past the junction's first, to be through the trigger
@@ -71,13 +71,8 @@ def read_routes(path, route_set):
   Raises:
     DataError: no such file, or not the official one.
   """
-  try:
-    with open(path, "rb") as file:
-      data = file.read()
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; name Bench2Drive's {route_set.name} with "
-        "--routes") from None
+  data = reading.content(
+      path, f"name Bench2Drive's {route_set.name} with --routes")
   digest = hashlib.sha256(data).hexdigest()
   if digest != route_set.sha256:
     raise errors.DataError(
@@ -111,13 +106,9 @@ def _import():
 def _tracer(carla, planner, map_root, town):
   """keypoints -> whether each planned waypoint lies in a junction."""
   path = os.path.join(map_root, f"{town}.xodr")
+  data = reading.content(path, "put the town's OpenDRIVE file there")
   try:
-    with open(path, encoding="utf-8") as file:
-      road_map = carla.Map(town, file.read())
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; put the town's OpenDRIVE file there"
-        ) from None
+    road_map = carla.Map(town, data.decode())
   except (RuntimeError, UnicodeDecodeError) as error:
     raise errors.DataError(
         f"{path} is not a map that CARLA reads ({error}); fetch it again"

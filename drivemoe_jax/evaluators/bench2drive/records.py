@@ -11,7 +11,7 @@ import math
 import os
 import re
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 from drivemoe_jax.evaluators.bench2drive import route_sets
 
 KINDS = (
@@ -128,13 +128,7 @@ def _shards(folder):
 
 def _read(path):
   """(sha256, document) of a JSON file."""
-  try:
-    with open(path, "rb") as file:
-      data = file.read()
-  except OSError as error:
-    raise errors.DataError(
-        f"{path}: {error.strerror}; name a result file or a folder of shards"
-        ) from None
+  data = reading.content(path, "name a result file or a folder of shards")
   if not data.strip():
     raise errors.DataError(
         f"{path} is empty: the evaluator clears it when it starts, and "
