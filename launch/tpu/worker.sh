@@ -25,7 +25,7 @@ running() { ! flock -n "$STATE/lock" true; }
 
 find_python() {  # prints a Python that launch/setup.sh takes
   local name
-  for name in ${WORKER_PYTHON:-python3.13 python3.12 python3.11 python3}; do
+  for name in ${WORKER_PYTHON:-python3.11 python3.12 python3.13 python3}; do
     if "$name" -c 'import ensurepip, sys
 sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
       printf '%s\n' "$name"
@@ -34,10 +34,11 @@ sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
   done
   # The TPU images are Ubuntu 22.04 with Python 3.10, too old for current jax.
   # uv brings a Python of its own into the home folder: no root, no package
-  # source beside the two that the install needs anyway.
+  # source beside the two that the install needs anyway. 3.11, because the lock
+  # has the jax there that launch.plan compiles with.
   python3 -m pip install --user --quiet "uv==$UV_VERSION" >&2
-  "$HOME/.local/bin/uv" python install --quiet 3.12 >&2
-  "$HOME/.local/bin/uv" python find 3.12
+  "$HOME/.local/bin/uv" python install --managed-python --quiet 3.11 >&2
+  "$HOME/.local/bin/uv" python find --managed-python 3.11
 }
 
 install_packages() {
@@ -106,7 +107,7 @@ command_line() {  # sets COMMAND: what train and preflight share
 supervise() {  # the session that `start` leaves behind
   local code=0
   exec 9>"$STATE/lock"
-  flock -n 9 || exit 0
+  flock -w 10 9 || exit 0  # `running` holds it for a moment when it looks
   trap : TERM HUP  # the training gets them too, saves, and is waited for
   command_line
   "$PY" -m launch.train "${COMMAND[@]}" >>"$STATE/train.log" 2>&1 || code=$?

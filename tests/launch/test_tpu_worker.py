@@ -38,12 +38,13 @@ def worker(tmp_path):
   gcloud.write_text('#!/bin/sh\necho "$*" >>"$WORKER_BASE/copied"\n')
   gcloud.chmod(0o755)
   env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
-         "WORKER_BASE": str(tmp_path / "base"), "BUCKET": "buck",
+         "HOME": str(tmp_path), "WORKER_BASE": str(tmp_path / "base"),
+         "BUCKET": "buck",
          "CONFIG": "c.py", "RUN": "runs/a", "DATA": "prepared",
          "TRAIN_ARGS": "--config.seed=1"}
 
-  def run(verb):
-    done = subprocess.run(["bash", script, verb], env=env, text=True,
+  def run(verb, **more):
+    done = subprocess.run(["bash", script, verb], env=env | more, text=True,
                           capture_output=True, timeout=30)
     line = done.stdout.splitlines()[-1].split(" ", 2)
     assert line[0] == "STATUS", done
@@ -57,6 +58,46 @@ def worker(tmp_path):
       os.killpg(int(pid.read_text()), signal.SIGKILL)
     except ProcessLookupError:
       pass
+
+
+STUBS = {  # name -> what it does beside writing down how it was called
+    "python3.11": "exit 1", "python3.12": "exit 1", "python3.13": "exit 1",
+    "python3": '[ "$1" != -c ]',  # too old, but it has pip
+    "uv": '[ "$2" != find ] || echo uvs-python', "mountpoint": "exit 1",
+    "gcsfuse": ":", "fusermount": ":", "sudo": "exit 1",
+}
+
+
+@pytest.mark.parametrize("cache", ["0", "40"])
+def test_install_brings_a_python_and_mounts_the_bucket(worker, cache):
+  folder = worker.base.parent
+  for name, does in STUBS.items():
+    path = folder / (".local/bin" if name == "uv" else "bin") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\necho "{name} $*" >>"$WORKER_BASE/calls"\n'
+                    f"{does}\n")
+    path.chmod(0o755)
+  (folder / "tree" / "launch" / "setup.sh").write_text(
+      'echo "setup $PYTHON" >>"$WORKER_BASE/calls"\n')
+  (folder / "tree" / ".venv" / "bin" / "python").write_text(
+      '#!/bin/sh\necho "venv $*" >>"$WORKER_BASE/calls"\n')
+  assert worker("install", DATA_CACHE_GB=cache) == "ready"
+  calls = (worker.base / "calls").read_text().splitlines()
+  assert "setup uvs-python" in calls
+  assert [c for c in calls if "-e .[tpu]" in c]
+  runs, data = [c for c in calls if c.startswith("gcsfuse")]
+  assert runs == (
+      "gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 "
+      f"--metadata-cache-negative-ttl-secs=0 buck {worker.base}/bucket")
+  assert data.startswith("gcsfuse -o ro --implicit-dirs --only-dir=prepared ")
+  assert ("--file-cache-max-size-mb=40960" in data) == (cache == "40")
+  tree = folder / "tree"
+  assert os.readlink(tree / "bucket") == f"{worker.base}/bucket"
+  assert os.readlink(tree / "prepared") == f"{worker.base}/data"
+  assert os.readlink(worker.base / "current") == str(tree)
+  (worker.base / "calls").unlink()
+  assert worker("install") == "ready"  # now without pip
+  assert "-e .[tpu]" not in (worker.base / "calls").read_text()
 
 
 def settle(run, wanted):
