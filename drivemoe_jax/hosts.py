@@ -24,6 +24,7 @@ from data_pipeline import errors
 from drivemoe_jax import rendezvous
 
 HEARTBEAT_S = 20  # of silence until a host counts as lost
+COMPILE_S = 3600  # until a host must have compiled a program
 LEAVE_S = 60  # until hosts that are done wait no more for the others
 PACKAGES = ("jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint",
             "numpy", "ml-collections")
@@ -64,15 +65,33 @@ def joined(place, config):
       initialization_timeout=math.ceil(left),
       heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=LEAVE_S,
       cluster_detection_method="deactivate")
+  print(f"{rendezvous.GREETING}{place.process_id} of {place.processes} at "
+        f"{place.coordinator}", file=sys.stderr, flush=True)
   try:
     agree("devices", {
         "kind": jax.local_devices()[0].device_kind,
         "count": jax.local_device_count()}, timeout_s=place.timeout_s)
     yield
+  except errors.UserError:
+    _leave_together()
+    raise
   except jax.errors.JaxRuntimeError as error:
     _await_verdict(error)
     raise
   jax.distributed.shutdown()
+
+
+def _leave_together():
+  """Lets an error that all processes found be told by each of them.
+
+  Process 0 goes last: without it the others would be aborted, and tell that.
+  """
+  try:
+    distributed.global_state.client.wait_at_barrier("leave early", 5_000)
+  except jax.errors.JaxRuntimeError:
+    pass  # the others found no error
+  if first():
+    time.sleep(2)
 
 
 def _await_verdict(error):
@@ -188,6 +207,27 @@ def first_goes_ahead(name, timeout_s):
   yield
   if first():
     barrier(name, timeout_s)
+
+
+def in_step(name, jitted):
+  """The jitted function, first run when all processes have compiled it.
+
+  A host that compiles longer than the others then keeps them at a barrier
+  that names it, not inside a collective that gives up (CPU: after 30 s).
+  """
+  if jax.process_count() == 1:
+    return jitted
+  compiled = False
+
+  def call(*args):
+    nonlocal compiled
+    if not compiled:
+      jitted.lower(*args).compile()  # jitted itself will find it
+      barrier(f"compiled {name}", COMPILE_S)
+      compiled = True
+    return jitted(*args)
+
+  return call
 
 
 class Stop:

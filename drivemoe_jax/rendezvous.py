@@ -17,6 +17,7 @@ from data_pipeline import errors
 RETRY_S = 0.2
 VISITOR_S = 5.0  # how long one that connects may take to say who it is
 LONGEST = 1 << 20  # bytes of a message
+GREETING = "joined as process "  # a process's first words in its log
 CONFIG = "the config"  # the group of facts whose difference is no host's
 
 

@@ -6,6 +6,7 @@ parent stays, tells in one line who is missing, and exits with 6. It imports
 no jax and holds no device.
 """
 
+import glob
 import os
 import re
 import signal
@@ -177,8 +178,8 @@ class _Parent:
       return status
     tail = "\n".join(said.splitlines()[-TAIL:])
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    print(f"{tail}\nprocess {self._args.process_id} ended with {how}; log: "
-          f"{self._log.name}", file=sys.stderr)
+    print(f"{tail}\nthe process ended with {how}; log: {self._log.name}",
+          file=sys.stderr)
     return 128 - status if status < 0 else status
 
   def _verdict(self, said):
@@ -190,7 +191,7 @@ class _Parent:
               f"{self._args.join_timeout:g} s; start the command on every "
               f"host again, or check the port (--coordinator); {log}")
     folder = os.path.dirname(self._log.name)
-    of = lambda i: _last_launch(os.path.join(folder, f"process-{i}.log"))
+    of = lambda process: _log_of(folder, process)
     # Process 0 knows who fell silent, but takes the service with it.
     lost = _crashed(said) or _crashed(of(0)) or [0]
     words = [f"{', '.join(map(str, lost))}"]
@@ -209,6 +210,16 @@ def _crashed(said):
   for line in CRASHED.findall(said):
     return [int(i) for i in re.findall(r"(?:task:)?(\d+)\b(?!:)", line)]
   return []
+
+
+def _log_of(folder, process):
+  """What a process has logged since its last start, where that is seen."""
+  newest, found = 0, ""
+  for path in glob.glob(os.path.join(glob.escape(folder), "*.log")):
+    said, changed = _last_launch(path), os.path.getmtime(path)
+    if f"{rendezvous.GREETING}{process} of" in said and changed > newest:
+      newest, found = changed, said
+  return found
 
 
 def _last_launch(path):

@@ -22,17 +22,18 @@ LAYERS = (
     (r"configs(\..+)?", 0),
     (r"drivemoe_jax", 0),
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|meshes|optim|sharding)", 1),
-    (r"drivemoe_jax\.rendezvous", 1),
+    (r"drivemoe_jax\.(hosts|rendezvous)", 1),
     (r"drivemoe_jax\.health", 2),
     (r"drivemoe_jax\.(resume|stepfolders)", 1),
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
      r"|tensors))?", 1),
-    (r"drivemoe_jax\.(step|hosts|checkpoint|logs|saver|tolerance)", 2),
+    (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
     (r"drivemoe_jax\.compile_cache", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
     (r"drivemoe_jax\.(adopt|build|inventory|init_from|train|policy|serve)", 3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.(plan|report)(\..+)?", 3),
+    (r"drivemoe_jax\.preflight", 3),
     (r"drivemoe_jax\.weights\..+", 3),
     (r"launch(\..+)?", 4),
 )
@@ -44,6 +45,12 @@ SIDEWAYS = {
         "the table names the axes of the mesh",
     ("drivemoe_jax.adopt", "drivemoe_jax.build"):
         "a copied step is held against what the config builds",
+    ("drivemoe_jax.hosts", "drivemoe_jax.rendezvous"):
+        "to join is to meet first",
+    ("drivemoe_jax.preflight", "drivemoe_jax.build"):
+        "what is checked is what the run will be",
+    ("drivemoe_jax.preflight", "drivemoe_jax.plan.analytic"):
+        "and whether it fits",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
     ("drivemoe_jax.train", "drivemoe_jax.init_from"):
