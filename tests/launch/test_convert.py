@@ -208,3 +208,18 @@ def test_extra_tensors_are_left_out_only_when_allowed(
   assert call("--source", source, "--target", target,
               "--allow-extra", r"lora\..*") == 0
   assert "skipped 1 tensors of the source: lora.a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", [
+    "view_embeddings.weight",  # all of a kind, and one of many
+    "vision_tower.vision_model.encoder.layers.1.layer_norm1.bias"])
+def test_a_source_with_a_gap_is_refused(weights, tmp_path, capsys, key):
+  import safetensors.numpy
+  source = write.write(str(tmp_path / "a.safetensors"), weights)
+  tensors = safetensors.numpy.load_file(source)
+  del tensors[key]
+  safetensors.numpy.save_file(tensors, source)
+  assert call("--source", source, "--target", tmp_path / "b.pt") == 4
+  told = capsys.readouterr().err
+  assert "missing" in told and key in told
+  assert not (tmp_path / "b.pt").exists()
