@@ -95,12 +95,12 @@ mount_bucket() {
 }
 
 command_line() {  # sets COMMAND: what train and preflight share
-  COMMAND=(--config "$CONFIG" --workdir "bucket/$RUN" --distributed auto)
+  COMMAND=(--config "$CONFIG" --workdir "bucket/$RUN" --distributed auto
+    --config.compile_cache=bucket/cache/xla)
   [ -z "${DATA:-}" ] || COMMAND+=(--config.data.root=prepared)
   local extra
   read -r -a extra <<<"${TRAIN_ARGS:-}"
   COMMAND+=("${extra[@]}")
-  export JAX_COMPILATION_CACHE_DIR="$BASE/bucket/cache/xla"
   cd "$ROOT"
 }
 

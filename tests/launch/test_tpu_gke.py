@@ -58,7 +58,7 @@ def test_the_job_restarts_what_a_relaunch_mends(stub):
   [volume] = pod["volumes"]
   [mount] = container["volumeMounts"]
   assert volume["csi"]["volumeAttributes"]["bucketName"] == "buck"
-  assert env["JAX_COMPILATION_CACHE_DIR"].startswith(mount["mountPath"] + "/")
+  assert mount["mountPath"] == "/drivemoe/bucket"  # workdir and cache
 
 
 def test_the_jobs_choices_reach_the_yaml(stub):
@@ -89,7 +89,7 @@ def test_the_containers_script_runs_preflight_then_trains(stub):
   env = {e["name"]: e["value"] for e in container["env"]} | {
       "PATH": f"{stub.folder}/bin:{os.environ['PATH']}"}
   both = ("--config configs/stage1.py --workdir bucket/runs/a --distributed "
-          "auto --config.seed=1")
+          "auto --config.compile_cache=bucket/cache/xla --config.seed=1")
   done = subprocess.run(container["command"], env=env | {"FAILS": ""},
                         text=True, capture_output=True)
   assert done.stdout.splitlines() == [

@@ -119,7 +119,8 @@ def test_a_worker_starts_one_training_and_keeps_its_exit_code(worker):
   args = (worker.base / "args").read_text().splitlines()
   assert args == [
       "-m launch.train --config c.py --workdir bucket/runs/a --distributed "
-      "auto --config.data.root=prepared --config.seed=1"]
+      "auto --config.compile_cache=bucket/cache/xla "
+      "--config.data.root=prepared --config.seed=1"]
   assert "gs://buck/runs/a/console/" in (worker.base / "copied").read_text()
 
 
