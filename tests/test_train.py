@@ -1,14 +1,12 @@
 """The loop: a killed run ends as an undisturbed one; its logs hold no gaps.
 
-The model is as small as it gets, the routes are a few synthetic frames.
+The model is as small as it gets, the routes are a few synthetic frames; what
+takes longer is in test_train_slow.
 """
 
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -16,61 +14,23 @@ import pytest
 
 from data_pipeline import errors
 from drivemoe_jax import build, checkpoint, init_from, sharding, step, train
-from launch import cli
 from tests.data_pipeline import fixtures
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIG = os.path.join(ROOT, "configs", "tiny.py")
-MODEL = dict(
-    vision_width=16, vision_layers=1, vision_heads=2, vision_mlp=16,
-    image_size=14, patch_size=7, vlm_width=16, vlm_mlp=32, expert_width=16,
-    expert_mlp=32, layers=2, heads=2, head_dim=8, moe_layers=1, camera_heads=2,
-    camera_hidden=8)
-SMALL = {f"model.{key}": x for key, x in MODEL.items()} | {
-    "total_updates": 8, "global_batch": 8, "per_device_batch": 8,
-    "log_every": 1, "save_every": 3, "keep_last": 2, "data.augment": True}
+from tests.small_run import (
+    Killed,
+    assert_equal,
+    interrupt,
+    kill,
+    load,
+    log_of,
+    params_of,
+    run,
+    write_routes,
+)
 
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory):
-  root = tmp_path_factory.mktemp("routes")
-  cameras = ["CAM_FRONT_LEFT", "NULL", "CAM_BACK_RIGHT"]
-  skills = ["OVERTAKING", "NORMAL", "EMERGENCY_BRAKE"]
-  for i in range(3):
-    name = fixtures.NAME.format(i)
-    fixtures.write_route(root, name, frames=18, labels=False)
-    fixtures.write_labels(root / "labels", name, cameras[i:i + 1] * 18,
-                          skills[i:i + 1] * 18)
-  (root / "val.txt").write_text(fixtures.NAME.format(2) + "\n")
-  return root
-
-
-def overrides(routes, changes):
-  values = SMALL | {
-      "data.root": routes, "data.labels_root": routes / "labels",
-      "data.val_list": routes / "val.txt"} | changes
-  return [f"--config.{key}={value}" for key, value in values.items()]
-
-
-def load(routes, arg="", **changes):
-  changes = {key.replace("__", "."): x for key, x in changes.items()}
-  return cli.load_config(CONFIG + arg, overrides(routes, changes))
-
-
-def run(config, workdir):
-  """(status, lines said) of a run."""
-  lines = []
-  status = train.run(config, str(workdir), lines.append)
-  return status, lines
-
-
-def params_of(workdir):
-  return jax.device_get(build.load_run(str(workdir)).params)
-
-
-def log_of(workdir):
-  with open(workdir / "metrics.jsonl", encoding="utf-8") as file:
-    return [json.loads(line) for line in file]
+  return write_routes(tmp_path_factory.mktemp("routes"))
 
 
 def events_of(workdir):
@@ -86,10 +46,6 @@ def events_of(workdir):
   return found
 
 
-def assert_equal(a, b):
-  jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(routes, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("whole")
@@ -97,27 +53,6 @@ def undisturbed(routes, tmp_path_factory):
   assert status == 0 and lines[-1] == "done: step 8"
   assert lines[0].startswith("start: step 0 of 8")
   return workdir
-
-
-class Killed(BaseException):
-  """What SIGKILL looks like from inside: nothing below catches it."""
-
-
-def interrupt(monkeypatch, after, action):
-  """Makes the loader call `action` before it gives batch number `after`."""
-  real = build.train_batches
-
-  def batches(config, windows, stats, start):
-    for number, batch in enumerate(real(config, windows, stats, start), start):
-      if number == after:
-        action()
-      yield batch
-
-  monkeypatch.setattr(build, "train_batches", batches)
-
-
-def kill():
-  raise Killed
 
 
 def test_a_run_interrupted_twice_ends_bit_for_bit_the_same(
@@ -295,58 +230,3 @@ def test_stage_2_needs_a_stage_1(routes, undisturbed, tmp_path):
   (tmp_path / "config.json").write_text(json.dumps(second))
   with pytest.raises(errors.CheckpointError, match="is of stage 2"):
     first_state(load(routes, ":stage=2", init_from=tmp_path))
-
-
-def start(routes, workdir, *extra):
-  env = os.environ | {"XLA_FLAGS": ""}
-  return subprocess.Popen(
-      [sys.executable, "-m", "launch.train", "--config", CONFIG, "--workdir",
-       str(workdir), *overrides(routes, {"total_updates": 40,
-                                         "save_every": 5}), *extra],
-      cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
-
-
-@pytest.mark.slow
-def test_sigkill_at_any_moment_leaves_no_trace(routes, tmp_path):
-  whole = start(routes, tmp_path / "whole")
-  assert whole.communicate()[0].splitlines()[-1] == "done: step 40"
-  broken = tmp_path / "broken"
-  for steps in (4, 17):
-    child = start(routes, broken)
-    while not (broken / "metrics.jsonl").exists() or len(
-        (broken / "metrics.jsonl").read_text().splitlines()) < steps:
-      assert child.poll() is None
-      time.sleep(0.001)
-    child.kill()
-    child.wait()
-  out = start(routes, broken).communicate()[0].splitlines()
-  assert out[0].startswith("resume: step") and out[-1] == "done: step 40"
-  assert_equal(params_of(broken), params_of(tmp_path / "whole"))
-  steps = [line["step"] for line in log_of(broken)]
-  assert steps == list(range(1, 41))
-
-
-@pytest.mark.slow
-def test_a_run_moves_to_another_mesh(routes, undisturbed, tmp_path,
-                                     monkeypatch):
-  with monkeypatch.context() as patch:
-    interrupt(patch, 5, kill)
-    with pytest.raises(Killed):
-      run(load(routes), tmp_path)
-  status, lines = run(load(routes, mesh__data=2, mesh__fsdp=2, mesh__expert=2),
-                      tmp_path)
-  assert status == 0 and lines[0].startswith("resume: step 3,")
-  loss = lambda folder: [line["loss"] for line in log_of(folder)]
-  np.testing.assert_allclose(loss(tmp_path), loss(undisturbed), rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_embedded_world_needs_nothing_but_a_workdir(tmp_path, routes):
-  small = {k: x for k, x in SMALL.items() if k != "total_updates"} | {
-      "total_updates": 2, "data.record.train_seeds": 1,
-      "data.record.val_seeds": 1, "data.record.max_frames": 14}
-  config = cli.load_config(CONFIG, [f"--config.{k}={x}"
-                                    for k, x in small.items()])
-  status, lines = run(config, tmp_path)
-  assert status == 0 and lines[-1] == "done: step 2"
-  assert (tmp_path / "data" / "val_routes.txt").exists()

@@ -11,7 +11,7 @@ from data_pipeline import prepared
 from drivemoe_jax import build, step, train
 from launch import cli, import_nuscenes
 from tests.data_pipeline import nuscenes_tree
-from tests.test_train import MODEL
+from tests.small_run import MODEL
 
 SCENES = ("scene-0061", "scene-0103", "scene-0655")
 NAME = "nuScenes_boston-seaport_Route{}_Weather0".format
