@@ -16,12 +16,11 @@ import os
 import sys
 
 from data_pipeline import errors
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
-  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
-                      help="configs/*.py; override with --config.key=value")
+  flags.add_config(parser)
   parser.add_argument("--topology", required=True,
                       help="a slice such as v5e:4x4, v5p:4x4x4, v6e:16x16, "
                       "v4:2x2x1")
@@ -41,8 +40,7 @@ def add_arguments(parser):
                       help="arithmetic only, seconds instead of minutes")
   parser.add_argument("--hlo", metavar="FILE",
                       help="write the text of the compiled program there")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the plan there; - is standard output")
+  flags.add_json(parser, "the plan")
 
 
 AXES = ("data", "fsdp", "expert")
@@ -97,8 +95,7 @@ def run(args):
                              lambda known: show(text.memory(known)),
                              keep_text=args.hlo and _writer(args.hlo))
   show(text.program(result))
-  if args.json:
-    cli.write_json(args.json, result)
+  flags.write_json(args, result)
   if not result["fits"]:
     raise errors.HbmError(text.over_budget(result))
 
