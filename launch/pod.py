@@ -26,7 +26,8 @@ LAUNCH = "--- launch "  # begins a log's part of one start
 TAIL = 15  # lines of a log that are shown when nothing explains an end
 # What jax's coordination service writes to the log of a survivor.
 ABORT = "JAX distributed service detected fatal errors"
-CRASHED = re.compile(r"unhealthy \(stopped sending heartbeats\):\s*([^\n]+)")
+CRASHED = re.compile(r"unhealthy \(stopped sending heartbeats\):(.*?)The tasks",
+                     re.DOTALL)
 
 
 def add_arguments(parser):
@@ -207,9 +208,10 @@ class _Parent:
 
 def _crashed(said):
   """Ids of the processes that a log calls lost."""
-  for line in CRASHED.findall(said):
-    return [int(i) for i in re.findall(r"(?:task:)?(\d+)\b(?!:)", line)]
-  return []
+  found = CRASHED.search(said)
+  names = found.group(1) if found else ""  # numbers, or /job:x/.../task:number
+  return [int(i) for i in re.findall(r"task:(\d+)", names)
+          or re.findall(r"\d+", names)]
 
 
 def _log_of(folder, process):
