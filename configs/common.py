@@ -46,10 +46,14 @@ def get_config(arg=None):
       action_lr=5e-5, vlm_lr=5e-5, min_lr=1e-8, warmup_updates=200,
       cycle_updates=45000, clip_norm=1.0, first_moment_dtype="float32",
       freeze_last_value=True, skip_unused_experts=False)
-  c.global_batch, c.per_device_batch = 128, 8
+  c.global_batch = 128
+  c.per_device_batch = placeholder(int)    # default: the preset's, or 8
   c.total_epochs = 12
   c.total_updates = placeholder(int)       # instead of total_epochs
-  c.mesh = dict(data=1, fsdp=-1, expert=1)
+  # A slice such as v5e-16 or 2xv5e-256, see docs/sharding.md. What is stated
+  # below wins over the preset; -1: all devices that are left.
+  c.mesh = dict(preset="", data=placeholder(int), fsdp=placeholder(int),
+                expert=placeholder(int))   # without a preset: 1, -1, 1
   c.data = dict(
       root="data/bench2drive", labels_root="data/labels",
       val_list="data_pipeline/splits/bench2drive_base_val.txt",
@@ -66,8 +70,11 @@ def get_config(arg=None):
   c.init_missing, c.init_extra = "", ""    # regexes: leaves fresh, keys unused
   c.log_every, c.save_every = 10, 500
   c.keep_last, c.keep_every = 3, 5000
+  c.keep_best = "min:loss"                 # or max:METRIC; mean between saves
   c.max_skipped = 20                       # non-finite updates in a row
+  c.dead_expert_updates = 200              # warn after none was picked; 0: off
   c.wandb = False
+  c.compile_cache = ""                     # folder of compiled programs
   return c
 
 

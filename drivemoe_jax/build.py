@@ -7,7 +7,6 @@ the same everywhere.
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 from typing import Any
@@ -29,7 +28,7 @@ from data_pipeline import (
 )
 from data_pipeline import options as options_lib
 from data_pipeline import windows as windows_lib
-from drivemoe_jax import checkpoint, optim, sharding
+from drivemoe_jax import checkpoint, meshes, optim
 from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 
@@ -52,15 +51,14 @@ def model(config):
 
 def mesh_sizes(config, devices=None):
   """{"data", "fsdp", "expert"} for a number of devices (those present)."""
-  m = config.mesh
-  return sharding.resolve(m.data, m.fsdp, m.expert,
-                          jax.device_count() if devices is None else devices)
+  return meshes.choose(config.mesh,
+                       jax.device_count() if devices is None else devices)
 
 
 def microbatches(config, sizes):
   """Pieces in which a batch is computed; sizes that do not divide raise."""
-  return sharding.microbatches(config.global_batch, config.per_device_batch,
-                               sizes)
+  most = meshes.per_device_batch(config.mesh, config.per_device_batch)
+  return meshes.microbatches(config.global_batch, most, sizes)
 
 
 def updates(config, samples):
@@ -166,11 +164,11 @@ def windows(config, workdir, split):
   return windows_lib.collect(root, place(d.labels_root) or None, chosen, **kw)
 
 
-def statistics(config, workdir, train):
+def statistics(config, workdir, train, save=True):
   """Normalisation of this run: its own file, its source's, or computed.
 
   Args:
-    train: training windows.
+    train: training windows. save: write them to the working directory.
 
   Raises:
     DataError: a file of another horizon, or of other plans.
@@ -191,7 +189,8 @@ def statistics(config, workdir, train):
           f"no statistics at {config.data.statistics}; leave "
           "data.statistics empty to compute them from the training windows")
     found = normalize.compute(train)
-  found.save(own)
+  if save:
+    found.save(own)
   return found
 
 
@@ -207,16 +206,6 @@ def with_counts(config, train):
   return c.lock()
 
 
-def fingerprint(train):
-  """{"windows", "labels": digest} of training windows: a run's data version."""
-  digest = lambda *arrays: hashlib.sha256(b"".join(
-      np.ascontiguousarray(x).tobytes() for x in arrays)).hexdigest()[:16]
-  labels = [x for x in (train.camera, train.skill) if x is not None]
-  return {"windows": digest(np.array(train.routes), train.route_index,
-                            train.frame, train.proprio, train.action),
-          "labels": digest(*labels)}
-
-
 def views(config):
   """Candidate views that training looks at, as loader.train_batches wants."""
   if config.model.view != "dynamic":
@@ -224,17 +213,22 @@ def views(config):
   return "label" if config.camera_choice == "label" else None
 
 
+def balance(config, train):
+  """order.Weights of the training windows, or None."""
+  strength = config.data.skill_balance
+  return order.balanced(train.skill, strength) if strength else None
+
+
 def train_batches(config, train, stats, start_step):
   """This host's endless batches from `start_step` on."""
   d = config.data
-  weights = (order.balanced(train.skill, d.skill_balance)
-             if d.skill_balance else None)
+  mesh = meshes.make_mesh(mesh_sizes(config))
   return loader.train_batches(
       train, stats, batch_size=config.global_batch, seed=config.seed,
       image_size=config.model.image_size, prompt_ids=config.prompt_ids,
       text_len=config.model.text_len, start_step=start_step,
-      augment=d.augment, host_index=jax.process_index(),
-      host_count=jax.process_count(), weights=weights, views=views(config),
+      augment=d.augment, rows=steps.local_rows(mesh, config.global_batch),
+      weights=balance(config, train), views=views(config),
       tf_shared_seed=options(config).tf_shared_seed,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       ram_budget_gb=d.ram_budget_gb, workers=d.workers)

@@ -8,7 +8,7 @@ import re
 
 import jax
 
-from drivemoe_jax import build, optim, sharding
+from drivemoe_jax import build, meshes, optim, sharding
 from drivemoe_jax import step as steps
 
 # Ordered, first full match wins: the rows of the released model's own count.
@@ -59,8 +59,8 @@ def experts(shapes, model):
 def describe(config):
   """The resolved config, mesh, parameters and optimiser memory as JSON."""
   # A mesh that is stated in full needs no such machine here.
-  stated = math.prod(config.mesh.values())
-  sizes = build.mesh_sizes(config, max(stated, jax.device_count()))
+  sizes = build.mesh_sizes(
+      config, max(meshes.named_devices(config.mesh), jax.device_count()))
   pieces = build.microbatches(config, sizes)
   model = build.model(config)
   shapes = steps.param_shapes(model)
@@ -73,12 +73,13 @@ def describe(config):
       "trainable": optim.num_trainable(shapes, config.optim.freeze_last_value),
       "groups": optim.group_sizes(shapes, config.optim.freeze_last_value),
       "parameter_bytes": 4 * sum(count.values()),
-      "placement": sharding.explain(shapes, sizes),
+      "placement": sharding.explain(shapes, sizes,
+                                    jax.eval_shape(tx.init, shapes)),
       "optimiser_bytes": optim.optimiser_bytes(tx, shapes)}
 
 
-def text(described):
-  """The same for a person."""
+def text(described, explain=False):
+  """The same for a person; `explain` lists where every parameter lies."""
   d = described
   lines = [f"{name:28} {value!r}" for name, value in _flat(d["config"])]
   lines += ["", f"mesh {d['mesh']}, {d['microbatches']} microbatches, "
@@ -88,8 +89,7 @@ def text(described):
   rows |= {f"- {name} group": n for name, n in d["groups"].items()}
   rows |= {f"- {name} experts": n for name, n in d["experts"].items() if n}
   lines += [f"{name:20} {n:>15,}" for name, n in rows.items()]
-  lines += ["", d["placement"][-1],
-            f"optimiser: {d['optimiser_bytes'] / 2**30:.3f} GiB in all"]
+  lines += ["", *d["placement"][0 if explain else -2:]]
   return "\n".join(lines)
 
 

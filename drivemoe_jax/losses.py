@@ -31,8 +31,8 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
 
   Args:
     velocity, target: [B,H,2].
-    out: the model's `camera_logits` [B,V] and `skill_logits` [B,R,E], or None
-      where it has no such router.
+    out: the model's `camera_logits` [B,V], `skill_logits` [B,R,E] and
+      `skill_weights` [B,R,E+shared], or None where it has no such router.
     camera, skill: [B] int labels, or None: the term is skipped.
     weights: {"action", "camera", "skill"}; a model without any router is
       trained on the plain action loss (as released).
@@ -41,7 +41,8 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
       trajectory router), "per_token" each token.
 
   Returns:
-    loss [] and metrics: raw and `_weighted` terms, router accuracies.
+    loss [] and metrics: raw and `_weighted` terms, router accuracies, and
+      what `routing` says.
   """
   action = velocity_error(velocity, target)
   metrics = {"loss_action": action}
@@ -64,7 +65,28 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
       raise ValueError(f"skill_loss {skill_loss!r}; known: mean, per_token")
     loss = loss + _note(metrics, "skill", raw, weights["skill"])
     metrics["skill_accuracy"] = _accuracy(mean, skill)
+  if skill_logits is not None:
+    metrics |= routing(skill_logits, out["skill_weights"])
   return loss, {"loss": loss, **metrics}
+
+
+def routing(logits, weights):
+  """What the skill experts are asked to do; nothing here is trained on.
+
+  Args:
+    logits: [B,R,E] of the router. weights: [B,R,E+shared] that were used.
+
+  Returns:
+    expert_load [E], each expert's share of the picks; expert_weight [E], its
+    share of the weight; routing_entropy [] in nats, from 0 (sure) to log E.
+  """
+  logits, weights = jax.lax.stop_gradient((logits, weights))
+  weights = weights[..., :logits.shape[-1]]
+  share = lambda x: x.sum((0, 1)) / x.sum()
+  log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  return {"expert_load": share((weights > 0).astype(jnp.float32)),
+          "expert_weight": share(weights),
+          "routing_entropy": -(jnp.exp(log_p) * log_p).sum(-1).mean()}
 
 
 def _note(metrics, name, raw, weight):

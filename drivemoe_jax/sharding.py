@@ -2,8 +2,8 @@
 
 The batch is split over all three axes. Large weights are split over fsdp and
 expert, the stacked experts over expert; `data` holds replicas. Models name
-their axes, only this file maps names to the mesh. Sizes are checked here,
-before anything is compiled.
+their axes, only this file maps names to the mesh, which meshes.py makes. Sizes
+are checked here, before anything is compiled.
 """
 
 import contextlib
@@ -12,12 +12,14 @@ import re
 
 import flax.linen as nn
 import jax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AbstractMesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from data_pipeline import errors
+from drivemoe_jax import meshes
 
-AXES = ("data", "fsdp", "expert")
+AXES, make_mesh = meshes.AXES, meshes.make_mesh
+resolve, microbatches = meshes.resolve, meshes.microbatches
 BATCH = P(AXES)
 W = ("fsdp", "expert")  # the axes that split a weight
 
@@ -56,62 +58,6 @@ ACTIVATIONS = (
 )
 
 
-def resolve(data, fsdp, expert, devices):
-  """Sizes of the mesh axes; one of them may be -1, "all that is left".
-
-  Raises:
-    MeshError: the product does not fit the number of devices.
-  """
-  sizes = dict(zip(AXES, (data, fsdp, expert)))
-  free = [axis for axis, size in sizes.items() if size == -1]
-  known = math.prod(size for size in sizes.values() if size != -1)
-  shown = "*".join(map(str, sizes.values()))
-  if len(free) > 1 or any(s < 1 and s != -1 for s in sizes.values()):
-    raise errors.MeshError(
-        f"mesh data*fsdp*expert = {shown}: sizes must be at least 1, and at "
-        "most one may be -1 (all devices that are left)")
-  if (free and devices % known) or known > devices:
-    raise errors.MeshError(
-        f"mesh data*fsdp*expert = {shown} does not fit {devices} devices; "
-        f"choose sizes whose product is {devices}, or set one to -1")
-  for axis in free:
-    sizes[axis] = devices // known
-  return sizes
-
-
-def make_mesh(sizes, devices=None):
-  """Mesh over the first devices. Axes are Auto: constraints are requests."""
-  devices = jax.devices() if devices is None else devices
-  shape = tuple(sizes[axis] for axis in AXES)
-  return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES),
-                       devices=devices[:math.prod(shape)])
-
-
-def microbatches(global_batch, per_device_batch, sizes):
-  """How many microbatches an update takes; checks that all sizes divide.
-
-  Args:
-    global_batch: samples per update. per_device_batch: the most that a device
-      takes at once. sizes: {"data", "fsdp", "expert"}.
-
-  Raises:
-    MeshError: naming the numbers and the nearest legal batch sizes.
-  """
-  shards = math.prod(sizes[axis] for axis in AXES)
-  unit, what = shards, f"data*fsdp*expert = {shards}"
-  if global_batch > shards * per_device_batch:
-    unit = shards * per_device_batch
-    what = (f"data*fsdp*expert = {shards} times per_device_batch = "
-            f"{per_device_batch}")
-  if global_batch % unit:
-    low = global_batch // unit * unit
-    near = [str(n) for n in (low, low + unit) if n]
-    raise errors.MeshError(
-        f"global_batch {global_batch} is not divisible by {what}. Nearest "
-        f"legal: {' or '.join(near)}.")
-  return max(1, global_batch // (shards * per_device_batch))
-
-
 def spec_for(name):
   """PartitionSpec of a parameter by its path.
 
@@ -129,22 +75,44 @@ def specs(params, sizes):
   """PartitionSpec of every parameter, checked against the mesh sizes.
 
   Raises:
-    MeshError: an axis of a parameter is not divisible by its mesh axes.
+    MeshError: an axis of a parameter is not divisible by its mesh axes; with
+      the nearest sizes that divide all parameters.
   """
+  tree = jax.tree_util.tree_map_with_path(
+      lambda path, _: spec_for(_name(path)), params)
+  cuts = [(len(axes), _name(path), x.shape, size, axes)
+          for (path, x), spec in zip(
+              jax.tree_util.tree_leaves_with_path(params), _leaves(tree))
+          for size, axes in zip(x.shape, map(_axes, spec)) if axes]
+  uneven = [cut for cut in cuts if cut[3] % _parts(cut[4], sizes)]
+  if uneven:  # one that a single axis splits says more than one that two do
+    _, name, shape, size, axes = min(uneven)
+    raise errors.MeshError(
+        f"parameter {name} {tuple(shape)}: {size} is not divisible by "
+        f"{'*'.join(axes)} = {_parts(axes, sizes)}. "
+        + _nearest({(size, axes) for *_, size, axes in cuts}, axes, sizes))
+  return tree
 
-  def leaf(path, x):
-    name = _name(path)
-    spec = spec_for(name)
-    for size, axes in zip(x.shape, spec):
-      parts = _parts(axes, sizes)
-      if size % parts:
-        axes = axes if isinstance(axes, str) else "*".join(axes)
-        raise errors.MeshError(
-            f"parameter {name} {tuple(x.shape)}: {size} is not divisible by "
-            f"{axes} = {parts}; choose a smaller {axes} and use data instead")
-    return spec
 
-  return jax.tree_util.tree_map_with_path(leaf, params)
+def _nearest(cuts, axes, sizes):
+  """Sentence about the sizes closest to `sizes` that satisfy all `cuts`."""
+  legal = lambda sizes: all(size % _parts(a, sizes) == 0 for size, a in cuts)
+  devices = math.prod(sizes.values())
+  near = []
+  for axis in axes:
+    now = sizes[axis]
+    below = [n for n in range(now - 1, 0, -1) if legal(sizes | {axis: n})][:1]
+    above = [n for n in range(now + 1, 2 * now) if legal(sizes | {axis: n})][:1]
+    near += [f"{axis}={n}" for n in below + above]
+  meshes_here = [
+      dict(zip(AXES, (devices // (f * e), f, e)))
+      for f in range(1, devices + 1) for e in range(1, devices // f + 1)
+      if devices % (f * e) == 0]
+  best = min(filter(legal, meshes_here), key=lambda m: sum(
+      abs(math.log(m[axis] / sizes[axis])) for axis in AXES))
+  shown = ", ".join(f"{axis}={size}" for axis, size in best.items())
+  return (f"Nearest legal: {' or '.join(near) or 'none'}; on {devices} "
+          f"devices: {shown}.")
 
 
 def infer(params, mesh):
@@ -176,21 +144,33 @@ def infer_state(state, params, mesh):
   return jax.tree_util.tree_map_with_path(leaf, state)
 
 
-def explain(params, sizes):
-  """Lines for a person: what lies where and how much of it on each device."""
-  flat = jax.tree_util.tree_flatten_with_path(params)[0]
-  tree = jax.tree.leaves(specs(params, sizes),
-                         is_leaf=lambda x: isinstance(x, P))
-  lines, total, held = [], 0, 0
-  for (path, x), spec in zip(flat, tree):
-    size = math.prod(x.shape) * x.dtype.itemsize
-    parts = math.prod(_parts(axes, sizes) for axes in spec)
-    total, held = total + size, held + size // parts
-    lines.append(f"{_name(path)} {tuple(x.shape)} {spec}: "
-                 f"{size // parts / 2**20:.2f} MiB per device")
-  lines.append(f"parameters: {total / 2**30:.3f} GiB in all, "
-               f"{held / 2**30:.3f} GiB per device")
+def explain(params, sizes, state=None):
+  """Lines for a person: what lies where and how much of it on each device.
+
+  Args:
+    params, state: parameters and the optimiser's state, arrays or shapes.
+  """
+  mesh = AbstractMesh(tuple(sizes[axis] for axis in AXES), AXES)
+  lines = []
+  for (path, x), place in zip(jax.tree_util.tree_leaves_with_path(params),
+                              jax.tree.leaves(infer(params, mesh))):
+    lines.append(f"{_name(path)} {tuple(x.shape)} {place.spec}: "
+                 f"{_bytes(x, place) / 2**20:.2f} MiB per device")
+  trees = {"parameters": (params, infer(params, mesh))}
+  if state is not None:
+    trees["optimiser"] = state, infer_state(state, params, mesh)
+  for name, (tree, places) in trees.items():
+    total = sum(map(_bytes, jax.tree.leaves(tree)))
+    held = sum(map(_bytes, *map(jax.tree.leaves, (tree, places))))
+    lines.append(f"{name}: {total / 2**30:.3f} GiB in all, "
+                 f"{held / 2**30:.3f} GiB per device")
   return lines
+
+
+def _bytes(x, place=None):
+  """Bytes of an array, or of the piece of it that each device holds."""
+  shape = place.shard_shape(x.shape) if place else x.shape
+  return math.prod(shape) * x.dtype.itemsize
 
 
 @contextlib.contextmanager
@@ -207,7 +187,15 @@ def _name(path):
   return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def _leaves(tree):
+  return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, P))
+
+
+def _axes(entry):
+  """Mesh axes of one PartitionSpec entry as a tuple."""
+  return (entry,) if isinstance(entry, str) else entry or ()
+
+
 def _parts(axes, sizes):
-  """Number of pieces that one PartitionSpec entry cuts a dimension into."""
-  axes = (axes,) if isinstance(axes, str) else axes or ()
+  """Number of pieces that mesh axes cut a dimension into."""
   return math.prod(sizes[axis] for axis in axes)

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from drivemoe_jax import flow, losses, optim, sharding
+from drivemoe_jax import flow, hosts, losses, optim, sharding
 from drivemoe_jax.models import drivemoe
 
 OBSERVATION = ("images", "text", "proprio", "goal")
@@ -37,6 +37,16 @@ class TrainState(flax.struct.PyTreeNode):
   opt_state: Any
   skipped: jax.Array
   skipped_in_a_row: jax.Array
+
+
+# Of a TrainState, what a checkpoint holds beside the parameters.
+COUNTERS = ("opt_state", "step", "skipped", "skipped_in_a_row")
+
+
+def as_items(state, carried):
+  """A TrainState and carried weights as the items of a checkpoint."""
+  return {"params": state.params, "carried": carried,
+          "optimizer": {name: getattr(state, name) for name in COUNTERS}}
 
 
 def jit_once(function, **kwargs):
@@ -95,7 +105,7 @@ def init_state(model, tx, mesh, seed):
   make = jit_once(lambda key: new_state(init_params(model, key), tx),
                   out_shardings=state_shardings(model, tx, mesh))
   with sharding.activate(mesh):
-    return make(jax.random.key(seed))
+    return hosts.in_step("the first state", make)(jax.random.key(seed))
 
 
 def state_from(params, tx, mesh):
@@ -107,7 +117,7 @@ def state_from(params, tx, mesh):
   make = jax.jit(lambda p: new_state(jax.tree.map(jnp.copy, p), tx),
                  out_shardings=sharding.infer_state(shapes, params, mesh))
   with sharding.activate(mesh):
-    return make(params)
+    return hosts.in_step("the first state", make)(params)
 
 
 def draw(key, batch_size, model, time_sampling):
@@ -177,7 +187,7 @@ def gradients(loss, params, batch, key, parts, constrain=lambda grads: grads):
   total, metrics = jax.lax.scan(
       add, zeros, (jnp.arange(parts), split_batch(batch, parts)))
   return (jax.tree.map(lambda x: x / parts, total),
-          jax.tree.map(jnp.mean, metrics))
+          jax.tree.map(lambda x: x.mean(0), metrics))
 
 
 def make_train_step(model, loss, tx, learning_rate, *, microbatches=1,
@@ -236,8 +246,19 @@ def jit_train_step(train_step, mesh, shardings):
                  out_shardings=(shardings, everywhere))
 
 
+def local_rows(mesh, batch_size):
+  """This process's rows of a global batch: [r] int, ascending.
+
+  Seldom one stretch: a mesh follows the wires between chips, not the hosts.
+  """
+  place = NamedSharding(mesh, sharding.BATCH)
+  slices = place.addressable_devices_indices_map((batch_size,)).values()
+  return np.unique(np.concatenate(
+      [np.arange(batch_size)[rows] for rows, in slices]))
+
+
 def put_batch(batch, mesh):
-  """Host arrays of this process -> global arrays split over the mesh."""
+  """Host arrays of this process's rows -> global ones, split over the mesh."""
   place = NamedSharding(mesh, sharding.BATCH)
   return {key: jax.make_array_from_process_local_data(place, narrow(value))
           for key, value in batch.items()}

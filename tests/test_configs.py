@@ -28,7 +28,7 @@ def test_official_schedules(name, lr, cycle, batch, updates):
   assert c.optim.action_lr == c.optim.vlm_lr == lr
   assert (c.optim.min_lr, c.optim.warmup_updates) == (1e-8, 200)
   assert c.optim.cycle_updates == cycle
-  assert (c.global_batch, c.per_device_batch) == (batch, 8)
+  assert (c.global_batch, c.per_device_batch) == (batch, None)
   assert build.updates(c, WINDOWS) == updates
   assert c.model.dtype == "bfloat16" and c.model.horizon == 10
 

@@ -8,7 +8,10 @@ import pytest
 from drivemoe_jax import losses
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.2, 0.7, 0.1]]))
-OUT = {"camera_logits": LOGITS, "skill_logits": LOGITS[:, None]}
+OUT = {"camera_logits": LOGITS, "skill_logits": LOGITS[:, None],
+       # the best two of three, and a shared expert
+       "skill_weights": jnp.array([[[2 / 3, 1 / 3, 0, 1]],
+                                   [[2 / 9, 7 / 9, 0, 1]]])}
 LABEL = jnp.array([0, 2])
 WEIGHTS = {"action": 2.0, "camera": 10.0, "skill": 3.0}
 ALPHAS = {"camera": (1.0, 2.0, 4.0), "skill": (1.0, 1.0, 1.0)}
@@ -62,6 +65,25 @@ def test_per_token_scores_tokens_and_agrees_where_they_are_equal():
   mixed = {**OUT, "skill_logits": spread}
   np.testing.assert_allclose(total(mixed)[0], total(same)[0], rtol=1e-6)
   assert abs(total(mixed, skill_loss="per_token")[0] - total(same)[0]) > 1e-3
+
+
+def test_routing_by_hand():
+  m = total()[1]
+  np.testing.assert_allclose(m["expert_load"], [0.5, 0.5, 0.0])
+  np.testing.assert_allclose(m["expert_weight"], [4 / 9, 5 / 9, 0], rtol=1e-6)
+  entropy = -(0.5 * np.log(0.5) + 0.5 * np.log(0.25) + 0.2 * np.log(0.2)
+              + 0.7 * np.log(0.7) + 0.1 * np.log(0.1)) / 2
+  np.testing.assert_allclose(m["routing_entropy"], entropy, rtol=1e-6)
+  per_token = total(OUT | {
+      "skill_logits": jnp.tile(LOGITS[:, None], (1, 2, 1)),
+      "skill_weights": jnp.array([[[1.0, 0, 0, 1], [0, 0, 1.0, 1]]] * 2)})[1]
+  np.testing.assert_allclose(per_token["expert_load"], [0.5, 0.0, 0.5])
+
+
+def test_what_is_only_reported_has_no_gradient():
+  def sure(logits):
+    return losses.routing(logits, jax.nn.softmax(logits))["routing_entropy"]
+  assert not jax.grad(sure)(LOGITS[:, None]).any()
 
 
 def test_unknown_skill_loss_is_refused():

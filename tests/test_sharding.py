@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -72,38 +73,26 @@ def test_a_size_that_does_not_divide_is_named_with_its_axes():
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("asked, devices, want", [
-    ((1, -1, 1), 16, (1, 16, 1)), ((-1, 4, 2), 8, (1, 4, 2)),
-    ((2, 2, 2), 8, (2, 2, 2)), ((1, 1, 1), 8, (1, 1, 1))])
-def test_minus_one_takes_what_is_left(asked, devices, want):
-  assert sharding.resolve(*asked, devices) == sizes(*want)
-
-
-@pytest.mark.parametrize("asked, devices", [
-    ((1, 3, -1), 8), ((4, 4, 1), 8), ((-1, -1, 1), 8), ((0, 1, 1), 8)])
-def test_a_mesh_that_does_not_fit_is_refused(asked, devices):
-  with pytest.raises(errors.MeshError, match="E-MESH: mesh data"):
-    sharding.resolve(*asked, devices)
-
-
-def test_an_uneven_batch_names_the_numbers_and_the_nearest_legal():
-  with pytest.raises(errors.MeshError) as caught:
-    sharding.microbatches(19, 8, sizes(2, 2, 1))
-  assert str(caught.value) == (
-      "E-MESH: global_batch 19 is not divisible by data*fsdp*expert = 4. "
-      "Nearest legal: 16 or 20.")
-  with pytest.raises(errors.MeshError, match="Nearest legal: 4.$"):
-    sharding.microbatches(3, 8, sizes(2, 2, 1))
-  # 24 fits four devices, but not in whole microbatches of 4 each.
-  with pytest.raises(errors.MeshError, match="per_device_batch = 4.*16 or 32"):
-    sharding.microbatches(24, 4, sizes(2, 2, 1))
-
-
-@pytest.mark.parametrize("batch, per_device, mesh, want", [
-    (1024, 8, (1, 8, 1), 16), (128, 8, (1, 8, 1), 2), (128, 8, (1, 16, 1), 1),
-    (32, 32, (1, 1, 1), 1), (16, 8, (8, 1, 1), 1)])
-def test_microbatches_fill_what_a_device_holds(batch, per_device, mesh, want):
-  assert sharding.microbatches(batch, per_device, sizes(*mesh)) == want
+@pytest.mark.parametrize("mesh, words", [
+    # 7 + 1 stacked experts
+    ((1, 16, 3), r"moe/gating_einsum \(1, 8, .*: 8 is not divisible by expert "
+     "= 3. Nearest legal: expert=2 or expert=4; on 48 devices: data="),
+    # 257216 rows = 64 x 4019
+    ((1, 128, 1), "257216 is not divisible by fsdp\\*expert = 128. Nearest "
+     "legal: fsdp=64; on 128 devices: data=2, fsdp=64, expert=1"),
+    ((2, 64, 2), "fsdp=32 or expert=1; on 256 devices: data=4, fsdp=32, "
+     "expert=2"),
+    # SigLIP's 1152 = 128 x 9
+    ((1, 256, 1), "by fsdp\\*expert = 256. Nearest legal: fsdp=64"),
+    ((1, 12, 1), "by fsdp = 12. Nearest legal: fsdp=8 or fsdp=16; on 12 "
+     "devices: data=3, fsdp=4, expert=1")])
+def test_the_nearest_legal_sizes_are_named_and_are_legal(mesh, words):
+  with pytest.raises(errors.MeshError, match=words) as caught:
+    sharding.specs(full_shapes(), sizes(*mesh))
+  best = dict(re.findall(r"(\w+)=(\d+)", str(caught.value).split(":")[-1]))
+  best = {axis: int(size) for axis, size in best.items()}
+  assert math.prod(best.values()) == math.prod(mesh)
+  sharding.specs(full_shapes(), best)
 
 
 def test_optimiser_state_lies_as_its_parameters():
@@ -122,15 +111,23 @@ def test_optimiser_state_lies_as_its_parameters():
   assert linear.spec == P(None, "expert", "fsdp")
 
 
-def test_factored_moments_are_replicated():
+def test_adafactor_splits_its_momentum_and_replicates_its_factors():
   shapes = full_shapes()
   mesh = sharding.make_mesh(sizes(1, 4, 2))
   tx = optim.make(shapes, action_lr=1.0, vlm_lr=1.0, kind="adafactor")
   state = jax.eval_shape(tx.init, shapes)
   wanted = {x.shape for x in jax.tree.leaves(shapes)}
-  for x, place in zip(jax.tree.leaves(state), jax.tree.leaves(
-      sharding.infer_state(state, shapes, mesh))):
+  places = jax.tree.leaves(sharding.infer_state(state, shapes, mesh))
+  momentum = held = factors = 0
+  for x, place in zip(jax.tree.leaves(state), places):
     assert x.shape in wanted or place.is_fully_replicated
+    if x.dtype == jnp.bfloat16:
+      momentum += math.prod(x.shape)
+      held += math.prod(place.shard_shape(x.shape))
+    elif x.shape not in wanted:
+      factors += math.prod(x.shape)
+  assert momentum > 3e9 and held < momentum / 8 + 24e6
+  assert factors < 10e6  # a row and a column each: not worth splitting
 
 
 def test_explain_adds_up():
@@ -139,6 +136,23 @@ def test_explain_adds_up():
   assert "13.705 GiB in all, 0.9" in lines[-1]
   kernel = next(line for line in lines if line.startswith("img/head/kernel"))
   assert "0.56 MiB per device" in kernel  # 1152 x 2048 x 4 bytes / 16
+  stack = next(line for line in lines if "layers/moe/moe/linear" in line)
+  assert "(3, 8, 4096, 1024) P(None, 'expert', 'fsdp'): 24.00 MiB" in stack
+
+
+def test_explain_counts_the_optimiser_where_it_is_told_of_one():
+  shapes = full_shapes()
+  bare = sharding.explain(shapes, sizes(1, 4, 4))
+  tx = optim.make(shapes, action_lr=1.0, vlm_lr=1.0)
+  lines = sharding.explain(shapes, sizes(1, 4, 4),
+                           jax.eval_shape(tx.init, shapes))
+  assert lines[:-1] == bare
+  total = optim.optimiser_bytes(tx, shapes) / 2 ** 30
+  said = re.fullmatch(r"optimiser: ([\d.]+) GiB in all, ([\d.]+) GiB per "
+                      "device", lines[-1])
+  all_of_it, held = map(float, said.groups())
+  assert all_of_it == round(total, 3)
+  assert total / 16 < held < total / 16 + 0.18  # two of the replicated 23 M
 
 
 def test_activation_names_are_live_only_inside():
@@ -151,9 +165,3 @@ def test_activation_names_are_live_only_inside():
   with sharding.activate(mesh):
     assert jax.jit(f)(x).sharding.spec == P(sharding.AXES)
   assert jax.jit(f)(x).sharding.is_fully_replicated
-
-
-def test_the_mesh_is_auto_so_that_constraints_are_requests():
-  mesh = sharding.make_mesh(sizes(2, 2, 1))
-  assert mesh.devices.size == 4
-  assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}

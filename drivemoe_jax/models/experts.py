@@ -47,6 +47,7 @@ class ExpertBank(nn.Module):
     # Under expert parallelism each device holds some experts and sees all
     # tokens of its expert group; the last sum crosses the group.
     x = nn.with_logical_constraint(x, ("expert_batch", None, None))
+    weights = nn.with_logical_constraint(weights, ("batch", None, None))
     share = nn.with_logical_constraint(weights.transpose(2, 0, 1),
                                        ("expert", "expert_batch", None))
     gathered = lambda w: nn.with_logical_constraint(

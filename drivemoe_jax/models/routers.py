@@ -4,7 +4,7 @@ Everything here is float32. A router describes a choice (logits, one-hot,
 weights); the model and the experts act on it.
 
 Axes: B samples, N front patches, D width, V candidate views, T action tokens,
-R routed groups (1 = whole trajectory, or T), E skill experts, K kept experts.
+R routed groups (1 = whole trajectory, or T), E skill experts.
 """
 
 import flax.linen as nn
@@ -86,11 +86,17 @@ def choose_view(logits, *, label=None, gumbel=None):     # [B,V] -> [B,V]
 
 
 def top_k_weights(logits, k):                            # [B,R,E] -> [B,R,E]
-  """Keeps the k likeliest experts and renormalises; the rest is exactly 0."""
+  """Keeps the k likeliest experts and renormalises; the rest is exactly 0.
+
+  Experts are counted, not sorted: a sort is not split over devices, so all of
+  them would gather the logits of all. Of equal ones the first wins.
+  """
   probs = jax.nn.softmax(logits.astype(FLOAT), axis=-1)
-  top, index = jax.lax.top_k(probs, k)                   # [B,R,K]; first wins
-  kept = jax.nn.one_hot(index, logits.shape[-1]) * top[..., None]
-  return kept.sum(-2) / top.sum(-1, keepdims=True)
+  one, other = probs[..., None], probs[..., None, :]     # [B,R,E,E]
+  index = jnp.arange(probs.shape[-1])
+  ahead = (other > one) | ((other == one) & (index < index[:, None]))
+  kept = jnp.where(ahead.sum(-1) < k, probs, 0.0)
+  return kept / kept.sum(-1, keepdims=True)
 
 
 @jax.custom_jvp
