@@ -161,7 +161,7 @@ stop() {
   local pid i
   if running; then
     pid="$(cat "$STATE/pid")"
-    kill -TERM -- "-$pid" 2>/dev/null || true
+    pkill -TERM -P "$pid" || true  # once: it passes the signal on itself
     for ((i = 0; i < ${STOP_S:-240}; i++)); do
       running || break
       sleep 1
