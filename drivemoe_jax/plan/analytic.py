@@ -11,8 +11,7 @@ import jax
 from jax.sharding import AbstractMesh
 
 from drivemoe_jax import build, sharding
-from drivemoe_jax import step as steps
-from drivemoe_jax.plan import compiled, flops
+from drivemoe_jax.plan import flops, shapes
 
 F32, BF16 = 4, 2
 
@@ -20,16 +19,14 @@ F32, BF16 = 4, 2
 def memory(config, sizes):
   """{"arguments", "temporaries", "peak"} bytes per device of a train step."""
   model = build.model(config)
-  shapes = steps.param_shapes(model)
-  tx = build.optimizer(config, shapes)
-  state = steps.state_shapes(model, tx)
+  params, (_, state) = shapes.params(model), shapes.state(config)
   devices = math.prod(sizes.values())
-  batch = compiled.batch_shapes(model, config.global_batch)
-  held = (placed_bytes(state, shapes, sizes)
+  batch = shapes.batch(model, config.global_batch)
+  held = (placed_bytes(state, params, sizes)
           + sum(x.size * x.dtype.itemsize for x in batch.values()) // devices)
   samples = (config.global_batch // devices
              // build.microbatches(config, sizes))
-  gradients = placed_bytes(shapes, shapes, sizes)
+  gradients = placed_bytes(params, params, sizes)
   temporaries = gradients + _gathered(model) + samples * _activations(
       model, flops.images_seen(model, config.camera_choice))
   return {"arguments": held, "temporaries": temporaries,
@@ -39,7 +36,7 @@ def memory(config, sizes):
 def sampler_memory(config, batch):
   """The same of a sampler on one device."""
   model = build.model(config)
-  params = compiled.serving_shapes(model)
+  params = shapes.serving(model)
   held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
   cache = (2 * model.layers * (model.tokens + model.history)
            * model.kv_heads * model.head_dim * BF16)

@@ -13,10 +13,11 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from data_pipeline import errors, spec
+from data_pipeline import errors
 from drivemoe_jax import build, sharding
 from drivemoe_jax import step as steps
 from drivemoe_jax.evaluators import predict
+from drivemoe_jax.plan import shapes
 
 
 def libtpu_version():
@@ -44,14 +45,13 @@ def devices(topology, slices):
 def lower_train_step(config, sizes, found):
   """The train step of train.py for a mesh over these devices, lowered."""
   model = build.model(config)
-  tx = build.optimizer(config, steps.param_shapes(model))
-  state = steps.state_shapes(model, tx)
+  tx, state = shapes.state(config)
   mesh = sharding.make_mesh(sizes, devices=found)
-  shardings = steps.state_shardings(model, tx, mesh)
+  shardings = sharding.infer_state(state, shapes.params(model), mesh)
   step = steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
       shardings)
-  batch, key = batch_shapes(model, config.global_batch), _key_shape()
+  batch, key = shapes.batch(model, config.global_batch), shapes.key()
   with sharding.activate(mesh):
     return step.lower(state, batch, key)
 
@@ -59,36 +59,16 @@ def lower_train_step(config, sizes, found):
 def lower_sampler(config, batch, device):
   """The sampler of policy.py on one device, lowered."""
   model = build.model(config)
-  inputs = batch_shapes(model, batch)
+  inputs = shapes.batch(model, batch)
   place = SingleDeviceSharding(device)
   put = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=place), tree)
   ids = jax.ShapeDtypeStruct((batch,), "uint32", sharding=place)
   sample = predict.sample_program(model, steps=config.flow.steps,
                                   clip=config.flow.clip, seed=config.seed)
-  return sample.lower(put(serving_shapes(model)),
+  return sample.lower(put(shapes.serving(model)),
                       put({name: inputs[name] for name in predict.INPUTS}),
                       ids)
-
-
-def serving_shapes(model):
-  """The parameters as a policy keeps them, shapes only."""
-  return jax.eval_shape(lambda p: predict.serving_weights(p, model.dtype),
-                        steps.param_shapes(model))
-
-
-def batch_shapes(model, batch):
-  """{name: ShapeDtypeStruct} of what the train step takes."""
-  side, images = model.image_size, len(spec.IMAGES)
-  shapes = {
-      "images": ("uint8", images, side, side, 3),
-      "text": ("int32", model.text_len),
-      "proprio": ("float32", model.history, model.proprio_dim),
-      "goal": ("float32", 2),
-      "action": ("float32", model.horizon, model.action_dim),
-      "camera": ("int32",), "skill": ("int32",)}
-  return {name: jax.ShapeDtypeStruct((batch, *shape), dtype)
-          for name, (dtype, *shape) in shapes.items()}
 
 
 def compile_timed(lowered):
@@ -134,7 +114,3 @@ def memory(program):
   return {"arguments": m.argument_size_in_bytes,
           "temporaries": m.temp_size_in_bytes,
           "peak": m.peak_memory_in_bytes}
-
-
-def _key_shape():
-  return jax.eval_shape(lambda: jax.random.key(0))

@@ -8,7 +8,6 @@ import math
 
 from data_pipeline import errors, spec
 from drivemoe_jax import build, optim, sharding
-from drivemoe_jax import step as steps
 from drivemoe_jax.plan import (
   analytic,
   checks,
@@ -17,6 +16,7 @@ from drivemoe_jax.plan import (
   flops,
   hlo,
   remedies,
+  shapes,
   traffic,
 )
 
@@ -80,7 +80,7 @@ def prepare(config, request):
                       ("skill_counts", spec.SKILL_COUNTS)):
     c.loss[key] = c.loss[key] or counts  # those of the data, same shapes
   build.microbatches(c, sizes)
-  sharding.specs(steps.param_shapes(build.model(c)), sizes)
+  sharding.specs(shapes.params(build.model(c)), sizes)
   return (c.lock(), dataclasses.replace(request, batch_per_chip=batch), chip,
           sizes)
 
@@ -98,8 +98,7 @@ def describe(config, request, say=lambda result: None, keep_text=None):
     ConfigError, MeshError: as `prepare`.
   """
   config, request, chip, sizes = prepare(config, request)
-  model = build.model(config)
-  result = _frame(config, model, chip, sizes, request)
+  result = frame(config, chip, sizes, request)
   if result["method"] == "analytic":
     memory = (analytic.memory(config, sizes) if request.what == "train" else
               analytic.sampler_memory(config, request.batch_per_chip))
@@ -115,18 +114,17 @@ def describe(config, request, say=lambda result: None, keep_text=None):
   program = program.as_text()
   if keep_text:
     keep_text(program)
-  _add_program(result, hlo.read(program), config, chip, request)
+  add_program(result, hlo.read(program), config, chip, request)
   return result
 
 
-def _frame(config, model, chip, sizes, request):
+def frame(config, chip, sizes, request):
   """What is known before anything is estimated."""
-  libtpu = compiled.libtpu_version()
-  shape = steps.param_shapes(model)
+  model, libtpu = build.model(config), compiled.libtpu_version()
   train = request.what == "train"
   work = flops.forward(model, config.camera_choice if train else "argmax",
                        1 if train else config.flow.steps)
-  return {
+  known = {
       "method": "analytic" if request.analytic or not libtpu else "compiled",
       "libtpu": libtpu, "what": request.what, "topology": request.topology,
       "slices": request.slices, "mesh": sizes,
@@ -139,7 +137,8 @@ def _frame(config, model, chip, sizes, request):
       "ideal_ms": 1e3 * (3 if train else 1) * work * request.batch_per_chip
                   / chip.peak_flops,
       "trained_bf16_bytes": 2 * optim.num_trainable(
-          shape, config.optim.freeze_last_value)} | dict.fromkeys(UNKNOWN)
+          shapes.params(model), config.optim.freeze_last_value)}
+  return known | dict.fromkeys(UNKNOWN)
 
 
 def _add_memory(result, memory, chip, config, request, say):
@@ -156,7 +155,7 @@ def _add_memory(result, memory, chip, config, request, say):
   return result
 
 
-def _add_program(result, program, config, chip, request):
+def add_program(result, program, config, chip, request):
   """What the compiled text tells; refused where a loop's count is unknown."""
   model, train = build.model(config), request.what == "train"
   result["loops"] = program.loops
@@ -166,8 +165,6 @@ def _add_program(result, program, config, chip, request):
         "program: no total of cycles or bytes can be trusted")
     return
   seconds = program.cycles / (chip.clock_ghz * 1e9)
-  shapes = (steps.param_shapes(model) if train
-            else compiled.serving_shapes(model))
   result |= {
       "estimated_cycles": program.cycles,
       "estimated_ms": 1e3 * seconds,
@@ -179,6 +176,8 @@ def _add_program(result, program, config, chip, request):
               traffic.train_bytes(result["bytes_per_chip"]) if train else
               traffic.sampler_bytes(model, config.flow.steps))}}
   if train:
-    result["gathers"] = checks.gathers(program, shapes, model, result["mesh"])
+    result["gathers"] = checks.gathers(program, shapes.params(model), model,
+                                       result["mesh"])
   else:
-    result["weight_copies"] = checks.weight_copies(program, shapes)
+    result["weight_copies"] = checks.weight_copies(program,
+                                                   shapes.serving(model))

@@ -14,8 +14,12 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "f8e4m3fn": 1, "f8e5m2": 1, "bf16": 2,
          "s64": 8, "u64": 8}
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all",
                "ragged-all-to-all", "collective-permute")
-COPIES = ("copy", "copy-start", "slice", "slice-start", "dynamic-slice",
-          "transpose")
+COPIES = {"copy", "copy-start", "slice", "slice-start", "dynamic-slice",
+          "transpose", "convert"}
+# A fusion of nothing else moves data without computing anything.
+IDLE = COPIES | {"parameter", "constant", "bitcast", "reshape", "tuple",
+                 "get-tuple-element"}
+ON_CHIP = "S(1)"  # memory space of a layout: on its way to be used
 
 HEADER = re.compile(r"(ENTRY\s+)?%?([\w.\-]+)\s*\(")
 INSTRUCTION = re.compile(
@@ -150,7 +154,7 @@ class _Reader:
       kind = i.op.removesuffix("-start")
       if kind in COLLECTIVES:
         self._collective(i, kind, times, body)
-      elif i.op in COPIES and not fused:
+      elif not fused and self._copies(i):
         p.copies.append(_moved(i, kind, times))
       elif i.op == "custom-call":
         target = i.attribute(r'custom_call_target="([^"]+)"')
@@ -169,6 +173,15 @@ class _Reader:
             r"(?:to_apply|calls|branch_computations=\{)=?%?([\w.\-]+)",
             i.text)[:1]:
           self._walk(called, times, fused=fused or i.op == "fusion", body=body)
+
+  def _copies(self, i):
+    """Whether an instruction only moves data from HBM to HBM."""
+    if ON_CHIP in i.type:
+      return False
+    called = i.op == "fusion" and self._found.get(
+        i.attribute(r"calls=%?([\w.\-]+)"), ())
+    return i.op in COPIES or bool(called) and all(
+        inner.op in IDLE for inner in called)
 
   def _collective(self, i, kind, times, body):
     # An asynchronous collective shows up in the computations that start it,
@@ -197,9 +210,10 @@ class _Reader:
 
 
 def _moved(i, kind, times):
-  """Instruction -> Moved; a -start's tuple counts by its largest array."""
+  """Instruction -> Moved. The tuple of a -start holds what goes in as well,
+  so its largest array counts; that of an all-reduce-start does not."""
   arrays = tuple((dtype, shape) for dtype, shape, _ in i.arrays)
-  if i.op.endswith("-start"):
+  if i.op.endswith("-start") and kind != "all-reduce":
     arrays = (max(arrays, key=lambda a: size(*a)),)
   group = _first_group(i.text)
   total = sum(size(*a) for a in arrays)

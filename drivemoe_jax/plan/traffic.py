@@ -4,7 +4,7 @@ import re
 
 import jax
 
-from drivemoe_jax.plan import compiled
+from drivemoe_jax.plan import shapes
 
 BF16 = 2
 
@@ -23,7 +23,7 @@ def sampler_bytes(model, steps):
   share = ((model.top_k + model.shared_experts)
            / (model.skill_experts + model.shared_experts))
   for path, x in jax.tree_util.tree_leaves_with_path(
-      compiled.serving_shapes(model)):
+      shapes.serving(model)):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     size = x.size * x.dtype.itemsize
     idle = r"llm/(embedder/.*|layers/last/(?!attn/kv_einsum).*)"
