@@ -33,9 +33,9 @@ sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
     fi
   done
   # The TPU images are Ubuntu 22.04 with Python 3.10, too old for current jax.
-  # uv brings a Python of its own into the home folder: no root, no package
-  # source beside the two that the install needs anyway. 3.11, because the lock
-  # has the jax there that launch.plan compiles with.
+  # uv brings a Python of its own, from GitHub, into the home folder: no root,
+  # no change to the system's packages. 3.11, because the lock has the jax there
+  # that launch.plan compiles with.
   python3 -m pip install --user --quiet "uv==$UV_VERSION" >&2
   "$HOME/.local/bin/uv" python install --managed-python --quiet 3.11 >&2
   "$HOME/.local/bin/uv" python find --managed-python 3.11
