@@ -144,16 +144,20 @@ class _Reader:
 
   def __init__(self, found, entry):
     self._found, self._seen = found, set()
+    # Collectives that a computation starts and others bring to an end.
+    self._started = {
+        _channel(i) for part in found.values() if _starts(part)
+        for i in part if i.op in COLLECTIVES}
     self.program = Program()
     self._walk(entry, 1, fused=False, body=entry)
 
   def _walk(self, name, times, *, fused, body):
     """Adds a computation that runs `times` times inside the loop `body`."""
-    p = self.program
+    p, starts = self.program, _starts(self._found.get(name, ()))
     for i in self._found.get(name, ()):
       kind = i.op.removesuffix("-start")
       if kind in COLLECTIVES:
-        self._collective(i, kind, times, body)
+        self._collective(i, kind, times, body, starts)
       elif not fused and self._copies(i):
         p.copies.append(_moved(i, kind, times))
       elif i.op == "custom-call":
@@ -183,16 +187,17 @@ class _Reader:
     return i.op in COPIES or bool(called) and all(
         inner.op in IDLE for inner in called)
 
-  def _collective(self, i, kind, times, body):
-    # An asynchronous collective shows up in the computations that start it,
-    # run beside it and end it, each time with the same channel.
-    # Merged collectives may share a channel; their shapes tell them apart.
+  def _collective(self, i, kind, times, body, starts):
+    # An asynchronous collective shows up, with the same channel, in the
+    # computation that starts it, in those that run beside it, even inside
+    # inner loops, and where it ends: the start alone counts. Merged
+    # collectives may share a channel; their sizes tell them apart.
     moved = _moved(i, kind, times)
-    channel = i.attribute(r"channel_id=(\d+)") or i.name
-    key = kind, channel, body, moved.bytes
-    if key not in self._seen:
-      self._seen.add(key)
-      self.program.collectives.append(moved)
+    key = kind, _channel(i), body, moved.bytes
+    if key in self._seen or _channel(i) in self._started and not starts:
+      return
+    self._seen.add(key)
+    self.program.collectives.append(moved)
 
   def _trips(self, loop):
     """Trip count of a while instruction; None if the text does not tell.
@@ -207,6 +212,17 @@ class _Reader:
     bounds = {int(n) for i in self._found.get(condition, ())
               for n in re.findall(r"= [su]32\[\]\S* constant\((\d+)\)", i.text)}
     return bounds.pop() if len(bounds) == 1 else None
+
+
+def _starts(computation):
+  """Whether a computation begins an asynchronous collective."""
+  return any("AsyncCollectiveStart" in i.text for i in computation
+             if i.op == "custom-call")
+
+
+def _channel(i):
+  """What tells one collective from another."""
+  return i.attribute(r"channel_id=(\d+)") or i.name
 
 
 def _moved(i, kind, times):

@@ -1,4 +1,4 @@
-"""A hand-written program: two nested loops, one gather seen three times.
+"""A hand-written program: two nested loops, one gather in pieces.
 
 Entry: outer loop 5x (its trip count is stated), in it an inner one 4x (its
 bound is a constant of its condition). Numbers in the tests are worked out by
@@ -42,16 +42,23 @@ def test_a_loop_without_one_bound_is_unresolved(old, new):
   assert hlo.read(changed).unresolved == ["windowed_dot_general.3"]
 
 
-def test_an_asynchronous_gather_counts_once_for_each_body(program):
-  # In the outer body: start and the fusion beside it share channel 7. The
-  # inner body holds it again.
+def test_an_asynchronous_gather_counts_where_it_starts(program):
+  # The outer body starts it; the fusion beside it and the inner loop only
+  # carry it on, under the same channel.
   gathers = [m for m in program.collectives if m.kind == "all-gather"]
-  assert [(m.times, m.bytes) for m in gathers] == [(5, 1024), (20, 1024)]
+  assert [(m.times, m.bytes) for m in gathers] == [(5, 1024)]
+
+
+def test_without_a_start_a_gather_counts_once_for_each_body():
+  # Outer body: two computations of one channel; inner body: once more.
+  text = TEXT.replace("AsyncCollectiveStart", "Other")
+  gathers = [m for m in hlo.read(text).collectives if m.kind == "all-gather"]
+  assert [m.times for m in gathers] == [5, 20]
 
 
 def test_bytes_by_kind(program):
   assert program.by_kind() == {
-      "all-gather": {"count": 25, "bytes": 25 * 8 * 64 * 2},
+      "all-gather": {"count": 5, "bytes": 5 * 8 * 64 * 2},
       "collective-permute": {"count": 20, "bytes": 20 * 16},
       "all-reduce": {"count": 1, "bytes": 4 * 4 + 6 * 4},  # two in one
       "reduce-scatter": {"count": 1, "bytes": 2 * 12}}
