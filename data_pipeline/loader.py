@@ -33,20 +33,21 @@ PREFETCH = 2  # batches ready and waiting, if the memory budget allows
 
 def train_batches(windows, statistics, *, batch_size, seed, image_size,
                   prompt_ids, text_len, start_step=0, augment=True,
-                  host_index=0, host_count=1, tf_shared_seed=False,
-                  weights=None, views=None, on_bad_record="fail",
-                  skip_cap=0.001, ram_budget_gb=1.0, workers=None):
+                  rows=None, tf_shared_seed=False, weights=None, views=None,
+                  on_bad_record="fail", skip_cap=0.001, ram_budget_gb=1.0,
+                  workers=None):
   """Returns an endless iterator of this host's rows of the global batches.
 
   Args:
     windows: windows.Windows of the training split.
     statistics: normalize.Statistics of the same horizon.
-    batch_size: of the global batch; host i of n gets rows i B/n to (i+1) B/n.
+    batch_size: B of the global batch.
     seed: of sample order and augmentation.
     image_size: S.
     prompt_ids, text_len: see prompt.text_ids.
     start_step: the first batch to give.
     augment: crop and jitter (see images.augment).
+    rows: [r] places in the global batch that are this host's; None is all.
     tf_shared_seed: draw the crop as the release does, from one number.
     weights: order.Weights, or None for each sample once an epoch.
     views: ids of the candidate views that will be looked at, or "label" for
@@ -60,29 +61,23 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
     workers: threads, by default one per core.
 
   Returns:
-    Iterator of {key: array [B/n, ...]} as in spec.BATCH_SPEC, without labels
+    Iterator of {key: array [r, ...]} as in spec.BATCH_SPEC, without labels
     if the windows have none.
 
   Raises:
     DataError: statistics of another horizon; while iterating, bad records.
-    MeshError: a batch that the hosts cannot share evenly.
   """
   windows_lib.check_policy(on_bad_record)
-  if batch_size % host_count:
-    below = batch_size // host_count * host_count
-    legal = [n for n in (below, below + host_count) if n]
-    raise errors.MeshError(
-        f"global batch {batch_size} is not divisible by {host_count} hosts; "
-        f"nearest legal: {' or '.join(map(str, legal))}")
   table = SampleTable(windows, statistics, prompt_ids, text_len)
-  rows = batch_size // host_count
-  prefetch, kept_gb = share_memory(ram_budget_gb, rows, image_size)
+  rows = np.arange(batch_size) if rows is None else rows
+  count = len(rows)
+  prefetch, kept_gb = share_memory(ram_budget_gb, count, image_size)
   source = _TrainSource(
       _pixels(windows, image_size, kept_gb, views), len(windows), seed,
       weights, tf_shared_seed, on_bad_record, skip_cap)
   return _train_iterator(
-      source, table, rows=rows, first=start_step * rows,
-      place=lambda n: n // rows * batch_size + host_index * rows + n % rows,
+      source, table, rows=count, first=start_step * count,
+      place=lambda n: n // count * batch_size + int(rows[n % count]),
       shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
       prefetch=prefetch, workers=workers or os.cpu_count())
 
