@@ -1,80 +1,163 @@
 """Orbax checkpoints of a run: WORKDIR/checkpoints/<step>/{params,...,meta}.
 
-A save becomes visible by a rename, so a killed one is never taken for good.
-Restoring takes shapes and shards from the current run, compares the whole tree
-first, and so works on another mesh and never half-loads.
+A save goes on in the background and becomes visible by a rename, so a killed
+one is never taken for good. Restoring takes shapes and shards from the current
+run, compares the whole tree first, and so works on another mesh or number of
+hosts and never half-loads. Which folders count and stay: stepfolders.py.
 """
 
+import concurrent.futures
 import contextlib
+import dataclasses
+import functools
 import logging
 import os
-import shutil
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from data_pipeline import errors
+from drivemoe_jax import stepfolders
+from drivemoe_jax.weights import store
 
 FORMAT = 1
 TREES = ("params", "optimizer", "carried")
-TRASH = ".deleted"
-# Settings that a resumed run may change: they alter no number of the training,
-# or, like the data's place, are checked by what lies there.
-FREE = ("log_every", "save_every", "keep_last", "keep_every", "wandb", "mesh.",
-        "per_device_batch", "model.remat", "model.expert_exchange",
-        "dead_expert_updates", "data.root", "data.labels", "data.val_list",
-        "data.workers", "data.ram_budget_gb", "flow.steps",
-        "flow.clip", "total_updates", "total_epochs")
+COMMIT_S = 600  # that hosts wait for each other's part of a save
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """How a save went; `error` is the exception that broke it, or None."""
+
+  step: int
+  error: Exception | None
 
 
 class Checkpoints:
   """The checkpoints of one run folder.
 
-  Saves go on in the background; `close` waits for them. `read_only` neither
-  makes nor removes anything.
+  `read_only` neither makes nor removes anything.
   """
 
   def __init__(self, workdir, *, keep_last=None, keep_every=None,
-               read_only=False):
-    """keep_last: newest steps kept; keep_every: multiples kept for good."""
+               keep_best="", read_only=False):
+    """keep_*: as in stepfolders.superfluous."""
     self.workdir = workdir
     self._folder = os.path.join(os.path.abspath(workdir), "checkpoints")
-    self._read_only = read_only
+    self._keep = dict(keep_last=keep_last, keep_every=keep_every,
+                      keep_best=keep_best)
+    self._writes = not read_only and jax.process_index() == 0
+    self._known, self._saving, self._pending = {}, None, None
     if read_only and not os.path.isdir(self._folder):
       raise errors.CheckpointError(
           f"{workdir} holds no checkpoint; name a folder that "
           "`launch.train --workdir` has written")
-    # Orbax tells of every save; a run's log has its own line for it.
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    handlers = {item: ocp.StandardCheckpointHandler() for item in TREES}
-    self._manager = ocp.CheckpointManager(
-        self._folder,
-        item_handlers=handlers | {"meta": ocp.JsonCheckpointHandler()},
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep_last or None, keep_period=keep_every or None,
-            create=not read_only, read_only=read_only,
-            # Renamed first: a step that is being removed must not look whole.
-            todelete_subdir=None if read_only else TRASH))
+    if self._writes:
+      os.makedirs(self._folder, exist_ok=True)
+      stepfolders.clear(self._folder)
+      stepfolders.empty_trash(self._folder)
+    self._background = concurrent.futures.ThreadPoolExecutor(1)
+
+  @functools.cached_property
+  def _orbax(self):
+    """Made when needed, since it opens the devices."""
+    # It tells of every save; a run's log has its own line for it.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    return ocp.AsyncCheckpointer(
+        ocp.CompositeCheckpointHandler(
+            meta=ocp.JsonCheckpointHandler(),
+            **{item: ocp.StandardCheckpointHandler() for item in TREES}),
+        async_options=ocp.options.AsyncOptions(
+            timeout_secs=COMMIT_S, post_finalization_callback=self._list))
+
+  def steps(self):
+    """{finished step: its meta}, oldest first."""
+    self._known = stepfolders.finished(self._folder, self._known)
+    return self._known
 
   def latest(self):
     """The newest finished step, or None."""
-    return self._manager.latest_step()
+    return max(self.steps(), default=None)
 
   def save(self, step, trees, meta):
-    """Begins to save, unless this step is there.
+    """Begins to save, unless this step is there; waits for the one before.
 
     Args:
       step: number of updates done.
       trees: {item of TREES: pytree of arrays}; empty trees are left out.
       meta: JSON object.
+
+    Raises:
+      SaveError: the save before this one failed, and nobody had asked.
     """
-    if step in self._manager.all_steps():
+    self._raise(self.outcome(wait=True))
+    if step in self.steps():
       return
-    self._empty_trash()
-    items = {name: ocp.args.StandardSave(tree)
-             for name, tree in trees.items() if jax.tree.leaves(tree)}
-    self._manager.save(step, args=ocp.args.Composite(
-        **items, meta=ocp.args.JsonSave(meta | {"format": FORMAT})))
+    self._saving, error = step, None
+    try:
+      if self._writes:
+        stepfolders.begin(self._folder, step)
+    except OSError as caught:
+      error = caught
+    if not _on_any_host(error):
+      try:
+        self._orbax.save(self._path(step), args=ocp.args.Composite(
+            meta=ocp.args.JsonSave(meta | {"format": FORMAT, "listed": True}),
+            **{name: ocp.args.StandardSave(tree)
+               for name, tree in trees.items() if jax.tree.leaves(tree)}))
+      except Exception as caught:  # whatever the storage's library raises
+        error = caught
+    self._pending = self._background.submit(self._finish, step, error)
+
+  def outcome(self, wait=False):
+    """How the last save went, told once: Outcome; None: nothing new.
+
+    Hosts learn it together, so with several this waits or tells nothing.
+    """
+    if self._pending is None or not wait and (
+        jax.process_count() > 1 or not self._pending.done()):
+      return None
+    found, self._pending = self._pending.result(), None
+    if _on_any_host(found.error) and not found.error:
+      return Outcome(found.step, OSError("another host could not write"))
+    return found
+
+  def _finish(self, step, error):
+    """In the background: waits for the commit, then removes what may go."""
+    try:
+      if error is None:
+        self._orbax.wait_until_finished()
+        why = self._writes and stepfolders.fault(self._path(step))
+        error = OSError(why) if why else None
+    except Exception as caught:  # as above
+      error = caught
+    try:
+      if self._writes and error:
+        stepfolders.clear(self._folder)
+      elif self._writes:
+        stepfolders.end(self._folder)
+        for old in stepfolders.superfluous(self.steps(), **self._keep):
+          stepfolders.remove(self._folder, old)
+    except OSError as caught:  # the step itself is there, or told as broken
+      logger.warning("%s could not be tidied: %s", self._folder, caught)
+    return Outcome(step, error)
+
+  def _list(self):
+    """Called by Orbax on process 0 when all is written, before the rename."""
+    for name in os.listdir(self._folder):
+      if name.startswith(f"{self._saving}."):
+        stepfolders.write_list(os.path.join(self._folder, name))
+
+  def _raise(self, outcome):
+    if outcome and outcome.error:
+      raise errors.SaveError(
+          f"step {outcome.step} was not saved in {self._folder} "
+          f"({first_line(outcome.error)}); last good: {self.latest()}"
+      ) from outcome.error
 
   def meta(self, step):
     """The JSON object saved at `step`.
@@ -83,7 +166,7 @@ class Checkpoints:
       CheckpointError: no such step, or a format that this version cannot read.
     """
     self._require(step)
-    meta = self._restore(step, {"meta": ocp.args.JsonRestore()})["meta"]
+    meta = self.steps()[step]
     if meta["format"] != FORMAT:
       raise errors.CheckpointError(
           f"{self._place(step)} has format {meta['format']}, this version "
@@ -106,48 +189,62 @@ class Checkpoints:
     """
     for item, tree in like.items():
       found = self.tree(step, item) if self.has(step, item) else {}
-      self._compare(step, item, found, tree)
-    return self._restore(step, {
-        item: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
-        for item, tree in like.items()})
+      compare(f"{self._place(step)}/{item}", flat(found), flat(tree))
+    with self._reading(step):
+      found = self._orbax.restore(self._path(step), args=ocp.args.Composite(**{
+          item: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
+          for item, tree in like.items()}))
+    return {item: found[item] for item in like}
 
   def has(self, step, item):
     """Whether that item was saved at `step`."""
     self._require(step)
-    return os.path.isdir(os.path.join(self._folder, str(step), item))
+    return os.path.isdir(os.path.join(self._path(step), item))
 
   def tree(self, step, item):
     """Shapes of a saved item, as nested dicts of jax.ShapeDtypeStruct."""
     self._require(step)
     with self._reading(step):
-      stored = self._manager.item_metadata(step)[item].tree
+      stored = self._orbax.metadata(self._path(step)).item_metadata[item].tree
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stored)
 
-  def close(self):
-    """Waits until everything is on disk."""
-    self._manager.wait_until_finished()
-    self._manager.close()
-    if not self._read_only:
-      self._empty_trash()
+  def arrays(self, step, item="params"):
+    """A saved item without any device: {"a/b": tensors.Tensor}.
 
-  def _empty_trash(self):
-    shutil.rmtree(os.path.join(self._folder, TRASH), ignore_errors=True)
+    Each reads its NumPy array when asked; one at a time is in memory.
+    """
+    self._require(step)
+    return store.tensors_of(os.path.join(self._path(step), item))
+
+  def close(self):
+    """Waits until everything is on disk.
+
+    Raises:
+      SaveError: the last save failed, and nobody had asked.
+    """
+    try:
+      self._raise(self.outcome(wait=True))
+    finally:
+      self._background.shutdown()
+      if "_orbax" in vars(self):
+        self._orbax.close()
+
+  def _path(self, step):
+    return os.path.join(self._folder, str(step))
 
   def _place(self, step):
     return os.path.join(self.workdir, "checkpoints", str(step))
 
   def _require(self, step):
-    steps = sorted(self._manager.all_steps())
+    steps = sorted(self.steps())
     if step not in steps:
+      why = stepfolders.fault(self._path(step)) if os.path.isdir(
+          self._path(step)) else None
       raise errors.CheckpointError(
           f"{self.workdir} holds no finished step {step}; it has "
-          f"{steps or 'none'}")
-
-  def _restore(self, step, arguments):
-    with self._reading(step):
-      found = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-    return {item: found[item] for item in arguments}
+          f"{steps or 'none'}" + (f". {self._place(step)}: {why}" if why
+                                  else ""))
 
   @contextlib.contextmanager
   def _reading(self, step):
@@ -155,28 +252,45 @@ class Checkpoints:
     try:
       yield
     except (OSError, KeyError, ValueError) as error:
-      told = str(error) or type(error).__name__
       raise errors.CheckpointError(
-          f"{self._place(step)} cannot be read ({told.splitlines()[0][:160]}); "
+          f"{self._place(step)} cannot be read ({first_line(error)}); "
           "remove that folder to fall back to an earlier step") from error
 
-  def _compare(self, step, item, stored, wanted):
-    have = {name: (tuple(x.shape), str(x.dtype))
-            for name, x in _flat(stored).items()}
-    want = {name: (tuple(x.shape), str(x.dtype))
-            for name, x in _flat(wanted).items()}
-    missing = sorted(want.keys() - have.keys())
-    extra = sorted(have.keys() - want.keys())
-    differ = sorted(n for n in want.keys() & have.keys() if want[n] != have[n])
-    if not missing + extra + differ:
-      return
-    first = (missing + differ + extra)[0]
-    raise errors.CheckpointError(
-        f"{self._place(step)}/{item}: {len(missing)} of {len(want)} arrays "
-        f"missing, {len(differ)} of another shape or type, {len(extra)} "
-        f"unknown. First: {first}, checkpoint {have.get(first, 'nothing')}, "
-        f"this run {want.get(first, 'nothing')}; use the config that the "
-        "checkpoint was trained with")
+
+def compare(place, have, want):
+  """Refuses arrays of other paths, shapes or types.
+
+  Args:
+    place: of what was found. have, want: {path: (shape, type)} of what was
+      found and of what this run needs.
+
+  Raises:
+    CheckpointError: with numbers, and the first that differs.
+  """
+  missing = sorted(want.keys() - have.keys())
+  extra = sorted(have.keys() - want.keys())
+  differ = sorted(n for n in want.keys() & have.keys() if want[n] != have[n])
+  if not missing + extra + differ:
+    return
+  first = (missing + differ + extra)[0]
+  raise errors.CheckpointError(
+      f"{place}: {len(missing)} of {len(want)} arrays missing, {len(differ)} "
+      f"of another shape or type, {len(extra)} unknown. First: {first}, "
+      f"checkpoint {have.get(first, 'nothing')}, this run "
+      f"{want.get(first, 'nothing')}; use the config that the checkpoint was "
+      "trained with")
+
+
+def flat(tree):
+  """{"a/b": (shape, type)} of a tree of arrays or shapes."""
+  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+  return {jax.tree_util.keystr(path, simple=True, separator="/"):
+          (tuple(x.shape), str(x.dtype)) for path, x in leaves}
+
+
+def first_line(error):
+  """What an exception says, short enough for a line."""
+  return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def split_source(source):
@@ -185,29 +299,12 @@ def split_source(source):
   return (folder, int(step)) if folder and step.isdigit() else (source, None)
 
 
-def check_config(workdir, saved, now):
-  """Refuses to go on with a run under another config.
-
-  Args:
-    saved, now: flat {"a.b": value} of the run there and of this one.
-
-  Raises:
-    ResumeError: naming the first key outside FREE whose values differ.
-  """
-  for key in [*now, *(k for k in saved if k not in now)]:
-    old, new = saved.get(key, "absent"), now.get(key, "absent")
-    if key.startswith(FREE) or old == new:
-      continue
-    raise errors.ResumeError(
-        f"{workdir} holds a run of another config: {key} is {old!r} there and "
-        f"{new!r} here; use another --workdir, or go on with "
-        f"--config.{key}={old}")
-
-
-def _flat(tree):
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): x
-          for path, x in leaves}
+def _on_any_host(error):
+  """Whether some process has an error, the same answer on all."""
+  if jax.process_count() == 1:
+    return error is not None
+  return bool(np.any(multihost_utils.process_allgather(
+      np.array(error is not None))))
 
 
 def _placed(x):

@@ -1,4 +1,5 @@
-"""What a run writes down: metrics.jsonl, TensorBoard events, optionally W&B.
+"""What a run writes down: metrics.jsonl, TensorBoard events, optionally W&B;
+skipped.jsonl has the samples of updates that were left out.
 
 metrics.jsonl is the record. A run that starts again drops the lines after the
 step it goes on from and writes the events anew from the rest, so that no step
@@ -31,6 +32,8 @@ class Log:
     lines = _cut(path, done)
     self._file = open(path, "a", encoding="utf-8", buffering=1)
     self._events = _Events(os.path.join(workdir, "tensorboard"), lines)
+    self._skipped = os.path.join(workdir, "skipped.jsonl")
+    _cut(self._skipped, done)
     self._wandb = _open_wandb(workdir, config) if wandb else None
 
   def write(self, step, values):
@@ -43,6 +46,15 @@ class Log:
     self._events.write(line)
     if self._wandb:
       self._wandb.log(values, step=step)
+
+  def skip(self, step, samples):
+    """Notes an update that was left out, in skipped.jsonl.
+
+    Args:
+      samples: JSON object that says which samples were in it.
+    """
+    with open(self._skipped, "a", encoding="utf-8") as file:
+      file.write(json.dumps({"step": step} | samples) + "\n")
 
   def close(self):
     self._file.close()

@@ -6,72 +6,106 @@ on from its last checkpoint and ends with the same parameters, bit for bit.
 
 import dataclasses
 import json
+import math
 import os
-import signal
 import time
 
 import jax
 
-from data_pipeline import errors
-from drivemoe_jax import build, checkpoint, init_from, logs, sharding
+from data_pipeline import errors, order
+from drivemoe_jax import (
+  build,
+  checkpoint,
+  compile_cache,
+  health,
+  hosts,
+  init_from,
+  logs,
+  resume,
+  sharding,
+  stepfolders,
+)
+from drivemoe_jax import saver as saver_lib
 from drivemoe_jax import step as steps
 
 PREEMPTED = 75
 SPEAK_EVERY_S = 5.0
+RECORD_S, READ_S = 7200, 3600  # that hosts wait while another writes or reads
 BATCH = (*steps.OBSERVATION, "action", *steps.LABELS)
 
 
-def run(config, workdir, say=print):
+def run(config, workdir, say=print, accepted=()):
   """Trains until the last update.
 
   Args:
     config: see configs/common.py.
-    workdir: folder of the run, made when absent.
-    say: prints a line of progress.
+    workdir: folder of the run, made when absent; all hosts must see it.
+    say: prints a line of progress; process 0 alone calls it.
+    accepted: what may differ from the run in the workdir; resume.ACCEPTABLE.
 
   Returns:
     0, or 75 after SIGTERM: the state is saved, start again.
   """
   sizes = build.mesh_sizes(config)
+  hosts.check_mesh(sizes)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
   model = build.model(config)
   shapes = steps.param_shapes(model)
   sharding.specs(shapes, sizes)
-  _check_same_run(config, workdir)
+  changes = _check_same_run(config, workdir, accepted)
   opened = init_from.source(config)
-  os.makedirs(workdir, exist_ok=True)
-
-  build.record(config, workdir, _Progress(say))
+  say = say if hosts.first() else lambda line: None
+  with hosts.first_goes_ahead("record", RECORD_S):
+    if hosts.first():
+      os.makedirs(workdir, exist_ok=True)
+      build.record(config, workdir, _Progress(say))
   train = build.windows(config, workdir, "train")
-  stats = build.statistics(config, workdir, train)
+  with hosts.first_goes_ahead("statistics", READ_S):
+    stats = build.statistics(config, workdir, train, save=hosts.first())
   config = build.with_counts(config, train)
   total = _updates(config, len(train))
-  _write_config(config, workdir)
-
   mesh = sharding.make_mesh(sizes)
+  cache = compile_cache.use(config.compile_cache, say)
   tx = build.optimizer(config, shapes)
   shardings = steps.state_shardings(model, tx, mesh)
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
-                                 keep_every=config.keep_every)
+                                 keep_every=config.keep_every,
+                                 keep_best=config.keep_best)
   meta = {"config": config.to_dict(), "statistics": dataclasses.asdict(stats),
-          "data": build.fingerprint(train)}
+          "data": resume.fingerprint(train),
+          "saved_on": {"hosts": jax.process_count(),
+                       "devices": math.prod(sizes.values())}}
   start = saved.latest() or 0
+  hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
+              READ_S)
   where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "
-           f"seed {config.seed}, mesh {sizes}")
+           f"mesh {sizes}")
   if start:
-    _check_data(workdir, saved.meta(start)["data"], meta["data"])
+    before = saved.meta(start)
+    changes += resume.check_data(workdir, before["data"], meta["data"],
+                                 accepted)
+    meta["changes"] = resume.recorded(before, start, changes)
     state, carried = _restore(saved, start, model, tx, shardings)
-    say(f"resume: step {start}, next sample {start * config.global_batch}, "
-        + where)
+    rate = build.learning_rate(config, "action")(start - int(state.skipped))
+    say(resume.line(start, config.global_batch, config.seed, rate, before,
+                    meta["saved_on"]) + f", {where}")
+    for line in resume.told(start, changes):
+      say(line)
   else:
     state, carried = init_from.state(config, model, shapes, tx, mesh, opened,
                                      say)
-    say(f"start: step 0 {where}")
-  run = _Loop(config, workdir, mesh, saved, carried, meta, say)
-  stopped = run(state, steps.jit_train_step(
+    say(f"start: step 0 {where}, seed {config.seed}")
+  if hosts.first():
+    _write_config(config, workdir)
+  saver = saver_lib.Saver(saved, every=config.save_every,
+                          keep_best=config.keep_best, say=say)
+  run = _Loop(config, workdir, mesh, saver, carried, meta,
+              _samples_of(config, train), say)
+  update = hosts.in_step("the update", steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
-      shardings), build.train_batches(config, train, stats, start), start,
-                total)
+      shardings))
+  stopped = run(state, cache.first_call(update),
+                build.train_batches(config, train, stats, start), start, total)
   if stopped < total:
     say(f"preempted: step {stopped} of {total}; start again to go on")
     return PREEMPTED
@@ -86,40 +120,45 @@ class _Loop:
   the next batch, and it reads an update's metrics when the next one runs.
   """
 
-  def __init__(self, config, workdir, mesh, saved, carried, meta, say):
+  def __init__(self, config, workdir, mesh, saver, carried, meta, samples,
+               say):
     self._config, self._workdir, self._mesh = config, workdir, mesh
-    self._saved, self._carried, self._meta = saved, carried, meta
-    self._say, self._spoken = say, None
+    self._saver, self._carried, self._meta = saver, carried, meta
+    self._samples, self._say, self._spoken = samples, say, None
     self._meter = logs.Meter()
+    self._experts = health.Experts(config.dead_expert_updates, say)
 
   def __call__(self, state, step_fn, batches, start, total):
     """Runs updates start..total-1; returns the last step that was saved."""
     c, self._total = self._config, total
     self._log = logs.Log(self._workdir, start, wandb=c.wandb,
-                         config=c.to_dict())
+                         config=c.to_dict()) if hosts.first() else None
     try:
-      with sharding.activate(self._mesh), _Stop() as stop:
+      with sharding.activate(self._mesh), hosts.Stop() as stop:
         return self._updates(state, step_fn, batches, start, stop)
     finally:
-      self._saved.close()
-      self._log.close()
+      self._saver.close()
+      if self._log:
+        self._log.close()
 
   def _updates(self, state, step_fn, batches, step, stop):
     c, key, behind = self._config, jax.random.key(self._config.seed), None
     batch = self._next(batches) if step < self._total else None
-    while step < self._total and not stop.asked:
+    leave = step == self._total
+    while not leave:
       state, metrics = step_fn(state, batch, key)
       step += 1
-      if step < self._total:
+      leave = stop.after(step) or step == self._total
+      if not leave:
         batch = self._next(batches)
       if behind:
         self._note(*behind)
       behind = step, metrics
-      if step % c.save_every == 0 or step == self._total or stop.asked:
+      if self._saver.due(step) or leave:
         self._note(*behind)
         behind = None
-        self._saved.save(step, _trees(state, self._carried),
-                         self._meta | _position(c, step))
+        self._saver.save(step, steps.as_items(state, self._carried),
+                         self._meta | _position(c, step), last=leave)
     return step
 
   def _next(self, batches):
@@ -131,8 +170,11 @@ class _Loop:
   def _note(self, step, metrics):
     """Checks an update's metrics; logs and prints those that are due."""
     c = self._config
-    values = jax.device_get(metrics)
-    _check_finite(values, step, c)
+    values = self._experts(step, jax.device_get(metrics))
+    self._saver.note(values)
+    if values["skipped_in_a_row"] and self._log:
+      self._log.skip(step, self._samples(step))
+    _check_finite(values, step, c, self._saver.last_healthy)
     due = step % c.log_every == 0 or step in (1, self._total)
     now = time.monotonic()
     speak = (self._spoken is None or now - self._spoken > SPEAK_EVERY_S
@@ -140,7 +182,8 @@ class _Loop:
     if due or speak:
       values |= self._meter.read(c.global_batch)
     if due:
-      self._log.write(step, values)
+      if self._log:
+        self._log.write(step, values)
       self._meter.reset()
     if speak:
       self._say(_line(step, self._total, values))
@@ -171,23 +214,28 @@ def _line(step, total, values):
   return "  ".join(parts)
 
 
-def _check_finite(values, step, config):
+def _samples_of(config, train):
+  """Function of a step: {"sample_ids", "frames"} that its update saw."""
+  weights = build.balance(config, train)
+
+  def at(step):
+    ids = order.sample_ids(config.seed, step - 1, config.global_batch,
+                           len(train), weights)
+    names = zip(train.route_index[ids], train.frame[ids])
+    return {"sample_ids": ids.tolist(),
+            "frames": [f"{train.routes[r]}/{t:05d}" for r, t in names]}
+  return at
+
+
+def _check_finite(values, step, config, last_healthy):
   """Stops a run whose updates are skipped one after the other."""
   bad = int(values["skipped_in_a_row"])
   if bad >= config.max_skipped:
     raise errors.NumericsError(
         f"{bad} non-finite updates in a row at step {step} of seed "
-        f"{config.seed}; the last checkpoint is from before. Lower the "
-        "learning rate or look at the samples of these steps")
-
-
-COUNTERS = ("opt_state", "step", "skipped", "skipped_in_a_row")
-
-
-def _trees(state, carried):
-  """A state as the items of a checkpoint."""
-  return {"params": state.params, "carried": carried,
-          "optimizer": {name: getattr(state, name) for name in COUNTERS}}
+        f"{config.seed}. Last healthy: {last_healthy()} (kept). Lower the "
+        "learning rate, or look at the samples of these steps: they are named "
+        "in skipped.jsonl")
 
 
 def _restore(saved, step, model, tx, shardings):
@@ -197,23 +245,33 @@ def _restore(saved, step, model, tx, shardings):
       steps.state_shapes(model, tx), shardings)
   carried = (saved.tree(step, "carried") if saved.has(step, "carried") else {})
   trees = saved.restore(step, {
-      item: tree for item, tree in _trees(like, carried).items()
+      item: tree for item, tree in steps.as_items(like, carried).items()
       if jax.tree.leaves(tree)})
   state = steps.TrainState(params=trees["params"], **trees["optimizer"])
   return state, trees.get("carried", {})
 
 
-def _check_same_run(config, workdir):
-  """Refuses a workdir that another config trained."""
-  path = os.path.join(workdir, "config.json")
-  if not os.path.exists(path):
-    return
-  saved = build.flatten(build.load_config(workdir))
+def _check_same_run(config, workdir, accepted):
+  """Refuses a workdir that another config trained; the changes accepted."""
+  saved = _saved_config(workdir)
+  if saved is None:
+    return []
   now = build.flatten(config)
   for key in build.COUNTS:  # stated after the first look at the data
     if not now[key]:
       now[key] = saved[key]
-  checkpoint.check_config(workdir, saved, now)
+  return resume.check_config(workdir, saved, now, accepted)
+
+
+def _saved_config(workdir):
+  """Flat config of the newest step, which knows best, or of the run's start."""
+  steps_there = stepfolders.finished(os.path.join(workdir, "checkpoints"))
+  if steps_there:
+    return build.flatten(build.from_json(
+        steps_there[max(steps_there)]["config"]))
+  if os.path.exists(os.path.join(workdir, "config.json")):
+    return build.flatten(build.load_config(workdir))
+  return None
 
 
 def _write_config(config, workdir):
@@ -223,35 +281,10 @@ def _write_config(config, workdir):
   os.replace(path + ".part", path)
 
 
-def _check_data(workdir, saved, now):
-  """Refuses to go on with other windows or labels than the run began with."""
-  for name, digest in saved.items():
-    if now[name] != digest:
-      raise errors.ResumeError(
-          f"{workdir} was trained on other {name}: digest {digest} there, "
-          f"{now[name]} here; restore them or use another --workdir")
-
-
 def _position(config, step):
   """Where in the data a checkpoint stands."""
   return {"step": step, "seed": config.seed, "stage": config.stage,
           "next_sample": step * config.global_batch}
-
-
-class _Stop:
-  """Notes SIGTERM, the notice that the machine is going away."""
-
-  asked = False
-
-  def __enter__(self):
-    self._old = signal.signal(signal.SIGTERM, self._note)
-    return self
-
-  def _note(self, *_):
-    self.asked = True
-
-  def __exit__(self, *_):
-    signal.signal(signal.SIGTERM, self._old)
 
 
 class _Progress:

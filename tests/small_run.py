@@ -47,10 +47,10 @@ def load(routes, arg="", **changes):
   return cli.load_config(CONFIG + arg, overrides(routes, changes))
 
 
-def run(config, workdir):
+def run(config, workdir, accepted=()):
   """(status, lines said) of a run."""
   lines = []
-  status = train.run(config, str(workdir), lines.append)
+  status = train.run(config, str(workdir), lines.append, accepted)
   return status, lines
 
 

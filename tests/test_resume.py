@@ -77,4 +77,5 @@ def test_changes_add_up():
   meta = {"changes": resume.recorded({}, 10, [first])}
   assert resume.recorded(meta, 20, [second]) == [
       {"step": 10} | first, {"step": 20} | second]
-  assert resume.told(20, [second]) == ["accepted change at step 20: seed 1 -> 2"]
+  assert resume.told(20, [second]) == [
+      "accepted change at step 20: seed 1 -> 2"]

@@ -6,6 +6,7 @@ takes longer is in test_train_slow.
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -96,6 +97,17 @@ def test_a_finished_run_has_nothing_left_to_do(routes, undisturbed):
   assert_equal(params_of(undisturbed), before)
 
 
+def test_an_accepted_change_is_told(routes, undisturbed, tmp_path):
+  shutil.copytree(undisturbed, tmp_path / "run")
+  status, lines = run(load(routes, seed=4), tmp_path / "run", ("seed",))
+  assert (status, lines[-1]) == (0, "done: step 8")
+  assert lines[0].startswith("resume: step 8, next sample 64, seed 4, lr ")
+  assert lines[1] == "accepted change at step 8: seed 0 -> 4"
+  # No step has seen it, so it is not settled.
+  with pytest.raises(errors.ResumeError, match="--accept-change seed"):
+    run(load(routes, seed=4), tmp_path / "run")
+
+
 def test_the_log_names_what_was_promised(undisturbed):
   for line in log_of(undisturbed):
     assert {"step", "loss", "loss_action", "loss_camera",
@@ -159,20 +171,27 @@ def test_too_few_windows_for_one_batch_are_a_mistake(routes, tmp_path):
 
 
 def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
-  real = build.train_batches
+  real, poison = build.train_batches, []
 
   def poisoned(config, windows, stats, start):
     for number, batch in enumerate(real(config, windows, stats, start), start):
       if number >= 4:
+        poison.append(batch["sample_id"].tolist())
         batch["proprio"] = batch["proprio"] * np.nan
       yield batch
 
   monkeypatch.setattr(build, "train_batches", poisoned)
-  with pytest.raises(errors.NumericsError, match="E-NAN: 2 non-finite") as bad:
+  with pytest.raises(errors.NumericsError, match="E-NAN: 2 non-finite.*"
+                     "Last healthy: 3 .kept") as bad:
     run(load(routes, max_skipped=2), tmp_path)
   assert bad.value.status == 5
   bad_lines = [line for line in log_of(tmp_path) if line["loss"] is None]
   assert [line["step"] for line in bad_lines] == [5]
+  skipped = [json.loads(line) for line in open(tmp_path / "skipped.jsonl")]
+  assert [line["step"] for line in skipped] == [5, 6]
+  assert [line["sample_ids"] for line in skipped] == poison[:2]
+  assert all(len(line["frames"]) == 8 and fixtures.NAME.format(0)[:5] in
+             line["frames"][0] for line in skipped)
   assert build.load_run(str(tmp_path)).step == 3
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(params_of(tmp_path)))
 

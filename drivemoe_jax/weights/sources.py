@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipeline import errors
 from drivemoe_jax import checkpoint
-from drivemoe_jax.weights import blocks, files, infer, names, read, store
+from drivemoe_jax.weights import blocks, files, infer, names, read
 from drivemoe_jax.weights.tensors import Tensor
 
 _EXPERTS = r"expert/action/layers/\w+/moe/.*"
@@ -131,10 +131,8 @@ def _open_run(folder, step):
   step = saved.latest() if step is None else step
   if step is None:
     raise errors.CheckpointError(f"{folder} holds no finished checkpoint yet")
-  held = {item: saved.has(step, item) for item in ("params", "carried")}
-  saved.close()
   place = os.path.join(folder, "checkpoints", str(step))
-  found = store.tensors_of(os.path.join(place, "params"))
+  found = saved.arrays(step, "params")
   shapes = {path: tensor.shape for path, tensor in found.items()}
   leaves = {path: _Whole(tensor) for path, tensor in found.items()}
   under = {}
@@ -148,9 +146,9 @@ def _open_run(folder, step):
                         lambda start=0, stop=None, shape=shape:
                         np.zeros(shape, np.float32)[start:stop], (place, key))
   carried = {}
-  if held["carried"]:
-    carried = {path: tensor.rows() for path, tensor in store.tensors_of(
-        os.path.join(place, "carried")).items()}
+  if saved.has(step, "carried"):
+    carried = {path: tensor.rows()
+               for path, tensor in saved.arrays(step, "carried").items()}
   config = config_of(folder)
   meta = {"stage": config["stage"],
           "horizon_steps": config["model"]["horizon"],

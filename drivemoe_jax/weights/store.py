@@ -40,7 +40,7 @@ def tensors_of(path):
       if name not in kept:
         kept.clear()
         kept[name] = array.read().result()
-      return kept[name][start:stop]
+      return kept[name][start:stop] if array.shape else kept[name]
     return tensors.Tensor(tuple(array.shape), np.dtype(array.dtype.numpy_dtype),
                           rows, (place, name))
 
