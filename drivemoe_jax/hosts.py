@@ -171,11 +171,12 @@ def barrier(name, timeout_s):
   except jax.errors.JaxRuntimeError as error:
     if "DEADLINE_EXCEEDED" not in str(error):
       raise
-    late = sorted(set(map(int, re.findall(r"task:(\d+)", str(error)))))
+    found = re.search(r"timed out task names:(.*?)\n\n", str(error), re.DOTALL)
+    late = rendezvous.process_ids(found.group(1)) if found else []
     raise errors.PeerError(
         f"process {jax.process_index()} waited {timeout_s:g} s for the others "
-        f"at {name!r}; not there: {late or 'unknown'}. See their logs"
-    ) from error
+        f"at {name!r}; not there: {', '.join(map(str, late)) or 'unknown'}. "
+        "See their logs") from error
 
 
 def gather(name, value, timeout_s=60):

@@ -8,6 +8,7 @@ that did not come. JSON lines over TCP.
 
 import dataclasses
 import json
+import re
 import select
 import socket
 import time
@@ -183,6 +184,12 @@ def compare(everyone):
   kind = errors.ConfigError if group == CONFIG else errors.PeerError
   raise kind(f"the hosts differ in {group}: {name} is {told}{others}; start "
              "the same command of the same checkout on every host")
+
+
+def process_ids(names):
+  """Ids in jax's list of processes: numbers, or /job:x/replica:0/task:ID."""
+  return [int(i) for i in re.findall(r"task:(\d+)", names)
+          or re.findall(r"\d+", names)]
 
 
 def _listen(place):

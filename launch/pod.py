@@ -209,9 +209,7 @@ class _Parent:
 def _crashed(said):
   """Ids of the processes that a log calls lost."""
   found = CRASHED.search(said)
-  names = found.group(1) if found else ""  # numbers, or /job:x/.../task:number
-  return [int(i) for i in re.findall(r"task:(\d+)", names)
-          or re.findall(r"\d+", names)]
+  return rendezvous.process_ids(found.group(1)) if found else []
 
 
 def _log_of(folder, process):
