@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import time
+import traceback
 
 import jax
 from jax._src import clusters, distributed  # no public name gives these
@@ -101,8 +102,8 @@ def _await_verdict(error):
   nobody, and this one in its place.
   """
   if BROKEN_LINK.search(str(error)):
-    print(f"a link to another host broke: {error}", file=sys.stderr,
-          flush=True)
+    traceback.print_exc()
+    sys.stderr.flush()
     time.sleep(2 * HEARTBEAT_S)
     raise errors.PeerError(
         "a link to another host broke, and no host was found missing: "

@@ -240,10 +240,10 @@ def _check_finite(values, step, config, last_healthy):
 
 def _restore(saved, step, model, tx, shardings):
   """(state, carried) of a saved step, laid out for this run's mesh."""
-  like = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      steps.state_shapes(model, tx), shardings)
+  place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+  like = jax.tree.map(place, steps.state_shapes(model, tx), shardings)
   carried = (saved.tree(step, "carried") if saved.has(step, "carried") else {})
+  carried = jax.tree.map(lambda x: place(x, shardings.step), carried)
   trees = saved.restore(step, {
       item: tree for item, tree in steps.as_items(like, carried).items()
       if jax.tree.leaves(tree)})
