@@ -39,9 +39,10 @@ def gathers(program, shapes, model, sizes):
           found["not_bf16"].append(str(moved))
       if _bare(shape) == _bare((model.vocab_size, model.vlm_width)):
         found["embedding"].append(str(moved))
+      # `expert` is the innermost axis of the mesh: ids count along it.
       if (model.moe_layers and moved.dimension is not None
           and shape[moved.dimension] == count
-          and _spans(moved.group, sizes, "expert")):
+          and len({i % sizes["expert"] for i in moved.group}) > 1):
         found["experts"].append(str(moved))
   return found
 
@@ -59,13 +60,3 @@ def weight_copies(program, shapes):
 def _bare(shape):
   """A shape without its order and its ones, which layouts change freely."""
   return tuple(sorted(n for n in shape if n > 1))
-
-
-def _spans(group, sizes, axis):
-  """Whether the ids of a group differ along a mesh axis."""
-  stride = 1
-  for name in reversed(list(sizes)):
-    if name == axis:
-      return len({i // stride % sizes[axis] for i in group}) > 1
-    stride *= sizes[name]
-  return False
