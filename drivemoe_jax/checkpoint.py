@@ -60,6 +60,7 @@ class Checkpoints:
       os.makedirs(self._folder, exist_ok=True)
       stepfolders.clear(self._folder)
       stepfolders.empty_trash(self._folder)
+    self._there = set(self.steps())  # as all hosts know it, see `save`
     self._background = concurrent.futures.ThreadPoolExecutor(1)
 
   @functools.cached_property
@@ -95,7 +96,7 @@ class Checkpoints:
       SaveError: the save before this one failed, and nobody had asked.
     """
     self._raise(self.outcome(wait=True))
-    if step in self.steps():
+    if step in self._there:  # not what lies on disk: hosts may see that late
       return
     self._saving, error = step, None
     try:
@@ -113,16 +114,17 @@ class Checkpoints:
         error = caught
     self._pending = self._background.submit(self._finish, step, error)
 
-  def outcome(self, wait=False):
+  def outcome(self, wait=False, alone=False):
     """How the last save went, told once: Outcome; None: nothing new.
 
-    Hosts learn it together, so with several this waits or tells nothing.
+    Hosts learn it together, so with several this waits or tells nothing,
+    unless it is asked `alone`, by a host that ends whatever the others do.
     """
     if self._pending is None or not wait and (
         jax.process_count() > 1 or not self._pending.done()):
       return None
     found, self._pending = self._pending.result(), None
-    if _on_any_host(found.error) and not found.error:
+    if not alone and _on_any_host(found.error) and not found.error:
       return Outcome(found.step, OSError("another host could not write"))
     return found
 
@@ -135,6 +137,8 @@ class Checkpoints:
         error = OSError(why) if why else None
     except Exception as caught:  # as above
       error = caught
+    if error is None:
+      self._there.add(step)
     try:
       if self._writes and error:
         stepfolders.clear(self._folder)
@@ -224,7 +228,7 @@ class Checkpoints:
       SaveError: the last save failed, and nobody had asked.
     """
     try:
-      self._raise(self.outcome(wait=True))
+      self._raise(self.outcome(wait=True, alone=True))
     finally:
       self._background.shutdown()
       if "_orbax" in vars(self):

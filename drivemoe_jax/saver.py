@@ -86,14 +86,18 @@ class Saver:
       self._saved.save(step, trees, meta)
 
   def last_healthy(self):
-    """Newest step on disk that was saved while updates were finite."""
+    """Newest step that was saved while updates were finite, for a run's end.
+
+    Waits for the save under way; tells of its failure without raising it.
+    """
+    found = self._saved.outcome(wait=True, alone=True)
+    if found and found.error:
+      self._say(f"E-SAVE: {self._told(found)}")
     return stepfolders.last_healthy(self._saved.steps())
 
   def close(self):
-    """Waits for the save under way; tells of a failure without raising it."""
-    found = self._saved.outcome(wait=True)
-    if found and found.error:
-      self._say(f"E-SAVE: {self._told(found)}")
+    """Ends the saving; told and not raised is what `last_healthy` tells."""
+    self.last_healthy()
     self._saved.close()
 
   def _look(self, wait=False):

@@ -22,7 +22,7 @@ class Disk:
       self.saved[step] = meta
       self._outcome = Outcome(step, None)
 
-  def outcome(self, wait=False):
+  def outcome(self, wait=False, alone=False):
     found, self._outcome = self._outcome, None
     return found
 
