@@ -153,7 +153,8 @@ class _Parent:
     forward = lambda number, _: child.send_signal(number)
     old = {number: signal.signal(number, forward)
            for number in (signal.SIGTERM, signal.SIGINT)}
-    reader = threading.Thread(target=self._read, args=(child.stderr,))
+    reader = threading.Thread(target=self._read, args=(child.stderr,),
+                              daemon=True)
     reader.start()
     try:
       status = child.wait()
