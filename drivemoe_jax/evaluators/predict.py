@@ -16,7 +16,8 @@ from drivemoe_jax.models import sampling
 INPUTS = ("images", "text", "proprio", "goal")
 # Read in the compute dtype alone; adaptive norms compute in float32.
 MATRICES = (r"img/(?!.*norm|.*Norm).*|llm/embedder/.*|"
-            r"(llm|expert)/.*/(w|gating_einsum|linear)")
+            r"(llm|expert)/.*/(w|gating_einsum|linear)|"
+            r"io/(action_in|proprio_in)/.*")
 KEPT = ("sample_id", "proprio", "goal", "action")
 
 

@@ -1,6 +1,7 @@
 """Sampling over batches: padding, order and batch size leave no trace."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,13 +31,17 @@ def batches(model, size, count=5):
         "valid": np.arange(start, start + size) < count}
 
 
-def planned(size, **changes):
-  """Plans of a model with random parameters, made without compiling any."""
+def noise(**changes):
+  """A model with random parameters, made without compiling any."""
   model, rng = tiny.model(**SMALL | changes), np.random.default_rng(0)
   shapes = jax.eval_shape(
       lambda: model.init(jax.random.key(0), **tiny.inputs(model)))["params"]
-  params = jax.tree.map(
+  return model, jax.tree.map(
       lambda p: 0.3 * rng.standard_normal(p.shape, np.float32), shapes)
+
+
+def planned(size, **changes):
+  model, params = noise(**changes)
   sampler = predict.sampler(model, params, steps=2)
   return predict.collect(sampler, batches(model, size))
 
@@ -51,6 +56,27 @@ def test_plans_do_not_depend_on_the_batch_size():
       whole["predicted_view"], whole["predicted_camera_logits"].argmax(-1))
   # One row of skill logits per window, although every token was routed.
   assert whole["predicted_skill_logits"].shape == (5, 5)
+
+
+@pytest.mark.parametrize("adaptive", [None, "adaLN-Zero"])
+def test_a_policy_keeps_wide_what_is_computed_wide(adaptive):
+  model, params = noise(dtype=jnp.bfloat16, adaptive=adaptive)
+  kept = predict.serving_weights(params, model.dtype)
+  wide = {jax.tree_util.keystr(path, simple=True, separator="/")
+          for path, x in jax.tree_util.tree_leaves_with_path(kept)
+          if x.dtype == np.float32}
+  float32 = ("router/", "view_embedding", "io/action_out/")
+  norms = ("norm", "Norm", "attn_scale", "mlp_scale")
+  assert wide == {
+      n for n in _names(params)
+      if n.startswith(float32) or any(part in n for part in norms)}
+  same = predict.serving_weights(params, np.float32)
+  assert all(jax.tree.leaves(jax.tree.map(np.array_equal, same, params)))
+
+
+def _names(params):
+  return [jax.tree_util.keystr(path, simple=True, separator="/")
+          for path, _ in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def test_routers_of_the_last_step_are_kept_and_tokens_averaged(monkeypatch):
