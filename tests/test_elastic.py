@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -63,7 +62,7 @@ def losses(folder):
 
 
 @pytest.mark.parametrize("sizes", [
-    (1, 1, 8), (1, 4, 1), (1, 2, 2), (1, 1, 2), (1, 1, 1)])
+    (1, 1, 8), (1, 2, 2), (1, 1, 2), (1, 1, 1)])
 def test_a_run_of_8_devices_goes_on_with_fewer(routes, undisturbed, on_eight,
                                                tmp_path, sizes):
   shutil.copytree(on_eight, tmp_path / "run")
@@ -74,11 +73,6 @@ def test_a_run_of_8_devices_goes_on_with_fewer(routes, undisturbed, on_eight,
   assert (moved in lines[0]) == (devices != 8)
   np.testing.assert_allclose(losses(tmp_path / "run"), losses(undisturbed),
                              rtol=1e-4)
-  was, now = (checkpoint.Checkpoints(folder, read_only=True)
-              for folder in (undisturbed, tmp_path / "run"))
-  like = {"params": was.tree(8, "params")}
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-               was.restore(8, like), now.restore(8, like))
 
 
 def start(routes, workdir, devices, changes, *extra):

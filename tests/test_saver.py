@@ -89,6 +89,7 @@ def test_nothing_is_saved_until_updates_are_finite_again():
   drive(saver, range(1, 8), bad=(4, 5))
   assert list(disk.saved) == [2, 6]
   assert all(meta["healthy"] for meta in disk.saved.values())
+  assert disk.saved[6]["score"] == {"min:loss": 4.5}  # of 3 and 6
 
 
 def test_a_run_that_ends_is_saved_but_not_as_healthy():
