@@ -6,6 +6,8 @@ Keys as the README states them; what an estimate cannot know is None.
 import dataclasses
 import math
 
+import jax
+
 from data_pipeline import errors, spec
 from drivemoe_jax import build, optim, sharding
 from drivemoe_jax.plan import (
@@ -111,7 +113,13 @@ def describe(config, request, say=lambda result: None, keep_text=None):
   if isinstance(program, dict):  # refused: it needs more than there is
     return _add_memory(result, program, chip, config, request, say)
   _add_memory(result, compiled.memory(program), chip, config, request, say)
-  program = program.as_text()
+  try:
+    program = program.as_text()
+  except jax.errors.JaxRuntimeError as error:
+    result["refused"] = (
+        f"libtpu {result['libtpu']} cannot print the program; install the "
+        f"version that jax names (docs/plan.md): {str(error).splitlines()[0]}")
+    return result
   if keep_text:
     keep_text(program)
   add_program(result, hlo.read(program), config, chip, request)
