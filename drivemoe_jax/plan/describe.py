@@ -24,7 +24,7 @@ from drivemoe_jax.plan import (
 
 UNKNOWN = ("collectives", "estimated_cycles", "estimated_ms", "estimated_mfu",
            "compile_seconds", "loops", "gathers", "weight_copies", "refused",
-           "bound_ms", "fits", "suggestions")
+           "bound_ms", "fits", "suggestions", "across_slices")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,8 @@ def add_program(result, program, config, chip, request):
       "estimated_cycles": program.cycles,
       "estimated_ms": 1e3 * seconds,
       "estimated_mfu": result["ideal_ms"] / (1e3 * seconds),
-      "collectives": program.by_kind(),
+      "collectives": hlo.by_kind(program.collectives),
+      "across_slices": hlo.by_kind(program.across),
       "bound_ms": {
           "compute": result["ideal_ms"],
           "bytes": 1e3 / chip.bandwidth * (

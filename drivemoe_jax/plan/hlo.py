@@ -84,7 +84,8 @@ class Program:
     cycles: estimated by the compiler, trip counts included; no communication.
     cycles_by_op: the same by opcode.
     loops: {name: trip count, None where the text does not tell}.
-    collectives, copies: lists of Moved.
+    collectives, copies: lists of Moved. Collectives stay within a slice;
+    across: what slices send each other, by the name of the collective.
     custom_calls: {target: executions}.
   """
 
@@ -92,6 +93,7 @@ class Program:
   cycles_by_op: dict = dataclasses.field(default_factory=dict)
   loops: dict = dataclasses.field(default_factory=dict)
   collectives: list = dataclasses.field(default_factory=list)
+  across: list = dataclasses.field(default_factory=list)
   copies: list = dataclasses.field(default_factory=list)
   custom_calls: dict = dataclasses.field(default_factory=dict)
 
@@ -100,19 +102,20 @@ class Program:
     """Loops whose trip count is unknown: no total can be trusted."""
     return [name for name, trips in self.loops.items() if trips is None]
 
-  def by_kind(self):
-    """{kind: {"count", "bytes"}} of the collectives, per step."""
-    total = {}
-    for moved in self.collectives:
-      entry = total.setdefault(moved.kind, {"count": 0, "bytes": 0})
-      entry["count"] += moved.times
-      entry["bytes"] += moved.times * moved.bytes
-    return total
-
 
 def size(dtype, shape):
   """Bytes of an array."""
   return BYTES[dtype] * math.prod(shape)
+
+
+def by_kind(moves):
+  """{kind: {"count", "bytes"}} per step of a list of Moved."""
+  total = {}
+  for moved in moves:
+    entry = total.setdefault(moved.kind, {"count": 0, "bytes": 0})
+    entry["count"] += moved.times
+    entry["bytes"] += moved.times * moved.bytes
+  return total
 
 
 def read(text):
@@ -158,6 +161,9 @@ class _Reader:
       kind = i.op.removesuffix("-start")
       if kind in COLLECTIVES:
         self._collective(i, kind, times, body, starts)
+      elif i.op == "send" and "_xla_megascale_transfer_type" in i.text:
+        name = i.attribute(r'_xla_megascale_transfer_type="(\w+)"')
+        p.across.append(_moved(i, name.lower().replace("_", "-"), times))
       elif not fused and self._copies(i):
         p.copies.append(_moved(i, kind, times))
       elif i.op == "custom-call":
@@ -229,7 +235,7 @@ def _moved(i, kind, times):
   """Instruction -> Moved. The tuple of a -start holds what goes in as well,
   so its largest array counts; that of an all-reduce-start does not."""
   arrays = tuple((dtype, shape) for dtype, shape, _ in i.arrays)
-  if i.op.endswith("-start") and kind != "all-reduce":
+  if i.op == "send" or i.op.endswith("-start") and kind != "all-reduce":
     arrays = (max(arrays, key=lambda a: size(*a)),)
   group = _first_group(i.text)
   total = sum(size(*a) for a in arrays)

@@ -47,6 +47,9 @@ def program(d):
   for kind, c in sorted(d["collectives"].items()):
     lines.append(f"{kind:18} {c['count']:6} per step, {c['bytes'] / GB:8.3f} "
                  "GB per chip")
+  for kind, c in sorted(d["across_slices"].items()):
+    lines.append(f"between slices: {kind} {c['count']} per step, "
+                 f"{c['bytes'] / GB:.3f} GB per chip")
   loops = ", ".join(f"{name} {n}" for name, n in d["loops"].items())
   lines += [
       f"loops        {loops or 'none'}",

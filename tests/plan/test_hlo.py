@@ -57,7 +57,7 @@ def test_without_a_start_a_gather_counts_once_for_each_body():
 
 
 def test_bytes_by_kind(program):
-  assert program.by_kind() == {
+  assert hlo.by_kind(program.collectives) == {
       "all-gather": {"count": 5, "bytes": 5 * 8 * 64 * 2},
       "collective-permute": {"count": 20, "bytes": 20 * 16},
       "all-reduce": {"count": 1, "bytes": 4 * 4 + 6 * 4},  # two in one
@@ -78,6 +78,11 @@ def test_the_first_group_in_every_notation(notation, ids):
   text = re.sub(r"replica_groups=\{\{0,2\},\{1,3\}\}", notation, TEXT)
   found = [m for m in hlo.read(text).collectives if m.kind == "reduce-scatter"]
   assert found[0].group == ids
+
+
+def test_what_slices_send_each_other_is_apart(program):
+  assert hlo.by_kind(program.across) == {
+      "all-reduce": {"count": 5, "bytes": 5 * 16 * 8 * 4}}
 
 
 def test_copies_in_hbm_are_found_and_prefetches_are_not(program):
