@@ -18,7 +18,7 @@ import numpy as np
 from data_pipeline import errors, spec
 from drivemoe_jax import flow, losses
 from drivemoe_jax import step as steps
-from drivemoe_jax.models import drivemoe, gemma, joint
+from drivemoe_jax.models import attention, drivemoe, gemma, joint
 from drivemoe_jax.weights import names, read, write
 
 # The release fixes the class weights in its code, whatever E is.
@@ -239,6 +239,6 @@ def language_layers(model, params, x, softcap):
       own = {"params": jax.tree.map(
           lambda leaf, i=i: leaf[i], params["llm"]["layers"][name])}
       q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None, method="project")
-      x, _ = layer.apply(own, x, gemma.attention(q, k, v, allowed, softcap),
+      x, _ = layer.apply(own, x, attention.attend(q, k, v, allowed, softcap),
                          None, method="absorb")
   return x

@@ -17,7 +17,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from drivemoe_jax.models import experts, joint, masks, parts, routers, siglip
+from drivemoe_jax.models import (
+  attention,
+  experts,
+  joint,
+  masks,
+  parts,
+  routers,
+  siglip,
+)
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
 SKILL_CHOICES = ("router", "label")
@@ -137,6 +145,9 @@ class DriveMoE(nn.Module):
     if self.heads % self.kv_heads:
       raise ValueError(f"heads {self.heads} is no multiple of kv_heads "
                        f"{self.kv_heads}")
+    if not 0 <= self.softcap <= attention.LARGEST_CAP:
+      raise ValueError(f"softcap {self.softcap} must lie in 0.."
+                       f"{attention.LARGEST_CAP}; 0 switches it off")
     if self.view == "dynamic" and self.vlm_width % self.camera_heads:
       raise ValueError(f"vlm_width {self.vlm_width} is no multiple of "
                        f"camera_heads {self.camera_heads}")

@@ -50,8 +50,8 @@ class ExpertBank(nn.Module):
     weights = nn.with_logical_constraint(weights, ("batch", None, None))
     share = nn.with_logical_constraint(weights.transpose(2, 0, 1),
                                        ("expert", "expert_batch", None))
-    gathered = lambda w: nn.with_logical_constraint(
-        w.astype(self.dtype), ("expert",) + (None,) * (w.ndim - 1))
+    gathered = lambda w: precision.gathered(
+        w, self.dtype, ("expert",) + (None,) * (w.ndim - 1))
     h = hidden_layer(x, gathered(gating), share, self.dtype)  # [E,B,T,F]
     h = nn.with_logical_constraint(h, ("expert", "expert_batch", None, None))
     y = precision.einsum("ebtf,efd->btd", h, gathered(linear),

@@ -4,10 +4,12 @@ A layer is used in two halves, because between them all streams attend
 together: `project` gives queries, keys and values, `absorb` takes the attended
 values back and runs the feed-forward part.
 
-Axes: B samples, T queries, S keys, D width, N heads, K kv heads, G = N/K,
-H head size, F hidden width, C condition width, R routed groups (1 or T),
+Axes: B samples, T tokens, D width, N heads, K kv heads, H head size,
+F hidden width, C condition width, R routed groups (1 or T),
 E experts.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -27,31 +29,6 @@ def rope(x, positions, base):
   return turned.astype(x.dtype)
 
 
-def attention(q, k, v, allowed, softcap):
-  """Grouped-query attention, kv head j serving query heads jG..jG+G-1.
-
-  Args:
-    q: [B,T,N,H]. k, v: [B,S,K,H].
-    allowed: [B,T,S] bool. The mask comes after the cap and is finite: a row
-      without any key stays finite (its softmax is uniform).
-    softcap: logits are squashed to +-softcap; 0 leaves them.
-
-  Returns:
-    [B,T,N,H].
-  """
-  b, t, n, h = q.shape
-  q = q.reshape(b, t, k.shape[2], -1, h)                 # [B,T,K,G,H]
-  logits = precision.einsum("btkgh,bskh->bkgts", q, k, dtype=q.dtype,
-                            out=jnp.float32) * h ** -0.5
-  if softcap:
-    logits = softcap * jnp.tanh(logits / softcap)
-  logits = jnp.where(allowed[:, None, None], logits,
-                     jnp.finfo(jnp.float32).min)
-  probs = jax.nn.softmax(logits, axis=-1)                # float32
-  out = precision.einsum("bkgts,bskh->btkgh", probs, v, dtype=v.dtype)
-  return out.reshape(b, t, n, h)
-
-
 def gated(x, logits):                                    # [B,T,D], [B,D]
   """Scales a residual branch by a gate that is the same for all tokens."""
   return x * jax.nn.sigmoid(logits)[:, None].astype(x.dtype)
@@ -69,7 +46,8 @@ class Einsum(nn.Module):
     rest = [i for i in range(len(self.shape)) if i not in self.in_axis]
     init = nn.initializers.lecun_normal(in_axis=self.in_axis, out_axis=rest)
     w = self.param("w", init, self.shape)
-    return precision.einsum(equation, x, w, dtype=self.dtype)
+    return precision.einsum(equation, x, precision.gathered(w, self.dtype),
+                            dtype=self.dtype)
 
 
 class Norm(nn.Module):
@@ -92,6 +70,43 @@ class Norm(nn.Module):
     return x.astype(self.dtype)
 
 
+# The hidden layer is the widest array of the model, and the compiler likes to
+# compute its activation anew for every tile of the product that reads it. The
+# barriers and the gradient written out keep one pass per product.
+@jax.custom_vjp
+def gated_mlp(x, gating, linear):
+  """linear(gelu(gate x) * up x): [B,T,D], [2,D,F], [F,D] -> [B,T,D]."""
+  return _gated_mlp_forward(x, gating, linear)[0]
+
+
+def _gated_mlp_forward(x, gating, linear):
+  product = functools.partial(precision.einsum, dtype=x.dtype)
+  gate = jax.lax.optimization_barrier(product("btd,df->btf", x, gating[0]))
+  up = product("btd,df->btf", x, gating[1])
+  h = jax.lax.optimization_barrier(_gelu(gate) * up)     # [B,T,F]
+  return product("btf,fd->btd", h, linear), (x, gating, linear, gate, up)
+
+
+def _gated_mlp_backward(kept, dy):
+  x, gating, linear, *kept = kept
+  product = functools.partial(precision.einsum, dtype=x.dtype)
+  gate, up = jax.lax.optimization_barrier(kept)
+  h, back = jax.vjp(lambda gate, up: _gelu(gate) * up, gate, up)
+  both = jax.lax.optimization_barrier(
+      back(product("btd,fd->btf", dy, linear)))          # 2x [B,T,F]
+  dx = sum(product("btf,df->btd", d, w, out=jnp.float32)
+           for d, w in zip(both, gating))
+  dgating = jnp.stack([product("btd,btf->df", x, d) for d in both])
+  return dx.astype(x.dtype), dgating, product("btf,btd->fd", h, dy)
+
+
+gated_mlp.defvjp(_gated_mlp_forward, _gated_mlp_backward)
+
+
+def _gelu(x):
+  return jax.nn.gelu(x, approximate=True)
+
+
 class GatedMlp(nn.Module):
   """linear(gelu(gate x) * up x) without biases; gate before up."""
 
@@ -105,9 +120,9 @@ class GatedMlp(nn.Module):
     gating = self.param("gating_einsum", init(in_axis=1, out_axis=2,
                                               batch_axis=(0,)), (2, d, f))
     linear = self.param("linear", init(), (f, d))
-    gate, up = precision.einsum("btd,gdf->gbtf", x, gating, dtype=self.dtype)
-    h = jax.nn.gelu(gate, approximate=True) * up         # [B,T,F]
-    return precision.einsum("btf,fd->btd", h, linear, dtype=self.dtype)
+    return gated_mlp(x.astype(self.dtype),
+                     precision.gathered(gating, self.dtype),
+                     precision.gathered(linear, self.dtype))
 
 
 class Attention(nn.Module):

@@ -12,7 +12,7 @@ H head size, C condition width, R routed groups, E experts.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from drivemoe_jax.models import gemma, masks, precision, routers
+from drivemoe_jax.models import attention, masks, precision, routers
 
 
 def groups(layers, moe_layers):
@@ -51,7 +51,7 @@ class JointLayer(nn.Module):
     own = (k, v)
     if cache is not None:
       k, v = (jnp.concatenate(pair, axis=1) for pair in zip(cache, own))
-    attended = gemma.attention(q, k, v, allowed, self.softcap)  # [B,T,N,H]
+    attended = attention.attend(q, k, v, allowed, self.softcap)  # [B,T,N,H]
     start, done = 0, {}
     for s in running:
       x = streams[s]

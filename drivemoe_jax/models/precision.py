@@ -7,9 +7,12 @@ that `dtype=float32` is a parity mode. Norms, softmax, RoPE, routers, the time
 embedding, the flow and the losses are always float32.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 
 def matmul_precision(dtype):
@@ -25,10 +28,43 @@ def einsum(equation, *operands, dtype, out=None):
                     preferred_element_type=out)
 
 
+def gathered(w, dtype, axes=None):
+  """A weight as a product wants it: cast, then brought together.
+
+  In this order what moves between the devices is in `dtype`. Called inside
+  the scanned layer, it keeps one layer's weights at a time.
+
+  Args:
+    axes: logical names of the axes that stay apart; None for none.
+  """
+  return _together(w.astype(dtype), axes or (None,) * w.ndim)
+
+
+# The gradient of a constraint is the same constraint. Here that would ask for
+# whole gradients on every device, where each needs its shard alone; so the
+# gradient passes freely, to where the train step wants it.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _together(w, axes):
+  return nn.with_logical_constraint(w, axes)
+
+
+_together.defvjp(lambda w, axes: (_together(w, axes), None),
+                 lambda axes, _, gradient: (gradient,))
+
+
+def _promote(x, kernel, bias, *, dtype, **kwargs):
+  x, kernel, bias = promote_dtype(x, kernel, bias, dtype=dtype, **kwargs)
+  return x, gathered(kernel, kernel.dtype), bias
+
+
 def dense(features, dtype, **kwargs):
-  """nn.Dense under this policy: float32 parameters, `dtype` product."""
-  return nn.Dense(features, dtype=dtype, precision=matmul_precision(dtype),
-                  **kwargs)
+  """nn.Dense, or with `axis` nn.DenseGeneral, under this policy.
+
+  Float32 parameters, `dtype` product.
+  """
+  layer = nn.DenseGeneral if "axis" in kwargs else nn.Dense
+  return layer(features, dtype=dtype, precision=matmul_precision(dtype),
+               promote_dtype=_promote, **kwargs)
 
 
 def layer_norm(epsilon, dtype, **kwargs):

@@ -6,7 +6,7 @@ Axes: B images, N patches, W vision width, D language width.
 import flax.linen as nn
 import jax.numpy as jnp
 
-from drivemoe_jax.models import precision
+from drivemoe_jax.models import attention, precision
 
 
 def patches(images, size):
@@ -30,8 +30,9 @@ class PatchEmbedding(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
     kernel = self.param("kernel", init, (p, p, 3, self.width))
     bias = self.param("bias", nn.initializers.zeros, (self.width,))
-    x = precision.einsum("bnp,pw->bnw", patches(images, p),
-                         kernel.reshape(-1, self.width), dtype=self.dtype)
+    kernel = precision.gathered(kernel, self.dtype).reshape(-1, self.width)
+    x = precision.einsum("bnp,pw->bnw", patches(images, p), kernel,
+                         dtype=self.dtype)
     return x + bias.astype(self.dtype)
 
 
@@ -48,6 +49,21 @@ class MlpBlock(nn.Module):
     return precision.dense(x.shape[-1], self.dtype, name="Dense_1")(h)
 
 
+class Attention(nn.Module):
+  """Self-attention with the parameters of nn.MultiHeadDotProductAttention."""
+
+  heads: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x):                                 # [B,N,W] -> [B,N,W]
+    width = x.shape[-1]
+    head = lambda name: precision.dense(
+        (self.heads, width // self.heads), self.dtype, axis=-1, name=name)(x)
+    x = attention.attend(head("query"), head("key"), head("value"))
+    return precision.dense(width, self.dtype, axis=(-2, -1), name="out")(x)
+
+
 class EncoderBlock(nn.Module):
   """Pre-norm transformer layer; returns (x, None) so that it can be scanned."""
 
@@ -60,12 +76,9 @@ class EncoderBlock(nn.Module):
   def __call__(self, x):                                 # [B,N,W] -> [B,N,W]
     norm = lambda name: precision.layer_norm(self.norm_eps, self.dtype,
                                              name=name)
-    attend = nn.MultiHeadDotProductAttention(
-        self.heads, dtype=self.dtype, deterministic=True,
-        force_fp32_for_softmax=True,
-        precision=precision.matmul_precision(self.dtype),
-        name="MultiHeadDotProductAttention_0")
-    x = x + attend(norm("LayerNorm_0")(x))
+    x = x + Attention(self.heads, self.dtype,
+                      name="MultiHeadDotProductAttention_0")(
+                          norm("LayerNorm_0")(x))
     x = nn.with_logical_constraint(x, ("batch", None, None))
     x = x + MlpBlock(self.mlp, self.dtype, name="MlpBlock_0")(
         norm("LayerNorm_1")(x))
