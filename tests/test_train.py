@@ -113,7 +113,8 @@ def test_the_log_names_what_was_promised(undisturbed):
     assert {"step", "loss", "loss_action", "loss_camera",
             "loss_camera_weighted", "loss_skill", "loss_skill_weighted", "lr",
             "grad_norm", "samples_per_second", "data_wait_share",
-            "host_memory_gb"} <= set(line)
+            "host_memory_gb", "expert_load/merging", "expert_weight/normal",
+            "routing_entropy", "dead_experts"} <= set(line)
 
 
 def test_a_checkpoint_says_where_it_comes_from(routes, undisturbed):
