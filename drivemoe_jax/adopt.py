@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from data_pipeline import errors
-from drivemoe_jax import build, checkpoint, resume, stepfolders
+from drivemoe_jax import build, checkpoint, fit, resume, stepfolders
 from drivemoe_jax import step as steps
 from drivemoe_jax.weights import store
 
@@ -57,7 +57,7 @@ def adopt(workdir, path):
   except OSError as error:
     raise errors.StorageError(
         f"{path} could not be copied to {target} "
-        f"({checkpoint.first_line(error)}); free space there or make it "
+        f"({checkpoint.cause(error)}); free space there or make it "
         "writable") from error
   return step, count, stepfolders.bytes_of(target)
 
@@ -94,9 +94,9 @@ def _check_arrays(path, config):
           f"{place} is missing or cut; copy {path} again")
     found = store.tensors_of(place)
     if jax.tree.leaves(wanted[item]):
-      checkpoint.compare(
+      fit.compare(
           place, {name: (x.shape, str(x.dtype)) for name, x in found.items()},
-          checkpoint.flat(wanted[item]))
+          fit.flat(wanted[item]))
     for name, tensor in found.items():
       _check_array(f"{place}, {name}", tensor)
     count += len(found)
@@ -108,7 +108,7 @@ def _check_array(place, tensor):
     values = np.ravel(tensor.rows())
   except (ValueError, OSError) as error:
     raise errors.CheckpointError(
-        f"{place} cannot be read ({checkpoint.first_line(error)}); copy it "
+        f"{place} cannot be read ({checkpoint.cause(error)}); copy it "
         "again") from error
   if np.issubdtype(values.dtype, np.integer):
     return

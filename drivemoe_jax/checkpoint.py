@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import logging
 import os
+import re
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from data_pipeline import errors
-from drivemoe_jax import stepfolders
+from drivemoe_jax import fit, stepfolders
 from drivemoe_jax.weights import store
 
 FORMAT = 1
@@ -35,6 +36,10 @@ class Outcome:
 
   step: int
   error: Exception | None
+
+  @property
+  def why(self):
+    return cause(self.error)
 
 
 class Checkpoints:
@@ -160,7 +165,7 @@ class Checkpoints:
     if outcome and outcome.error:
       raise errors.SaveError(
           f"step {outcome.step} was not saved in {self._folder} "
-          f"({first_line(outcome.error)}); last good: {self.latest()}"
+          f"({outcome.why}); last good: {self.latest()}"
       ) from outcome.error
 
   def meta(self, step):
@@ -193,7 +198,8 @@ class Checkpoints:
     """
     for item, tree in like.items():
       found = self.tree(step, item) if self.has(step, item) else {}
-      compare(f"{self._place(step)}/{item}", flat(found), flat(tree))
+      fit.compare(f"{self._place(step)}/{item}", fit.flat(found),
+                  fit.flat(tree))
     with self._reading(step):
       found = self._orbax.restore(self._path(step), args=ocp.args.Composite(**{
           item: ocp.args.StandardRestore(jax.tree.map(_placed, tree))
@@ -257,44 +263,15 @@ class Checkpoints:
       yield
     except (OSError, KeyError, ValueError) as error:
       raise errors.CheckpointError(
-          f"{self._place(step)} cannot be read ({first_line(error)}); "
+          f"{self._place(step)} cannot be read ({cause(error)}); "
           "remove that folder to fall back to an earlier step") from error
 
 
-def compare(place, have, want):
-  """Refuses arrays of other paths, shapes or types.
-
-  Args:
-    place: of what was found. have, want: {path: (shape, type)} of what was
-      found and of what this run needs.
-
-  Raises:
-    CheckpointError: with numbers, and the first that differs.
-  """
-  missing = sorted(want.keys() - have.keys())
-  extra = sorted(have.keys() - want.keys())
-  differ = sorted(n for n in want.keys() & have.keys() if want[n] != have[n])
-  if not missing + extra + differ:
-    return
-  first = (missing + differ + extra)[0]
-  raise errors.CheckpointError(
-      f"{place}: {len(missing)} of {len(want)} arrays missing, {len(differ)} "
-      f"of another shape or type, {len(extra)} unknown. First: {first}, "
-      f"checkpoint {have.get(first, 'nothing')}, this run "
-      f"{want.get(first, 'nothing')}; use the config that the checkpoint was "
-      "trained with")
-
-
-def flat(tree):
-  """{"a/b": (shape, type)} of a tree of arrays or shapes."""
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {jax.tree_util.keystr(path, simple=True, separator="/"):
-          (tuple(x.shape), str(x.dtype)) for path, x in leaves}
-
-
-def first_line(error):
-  """What an exception says, short enough for a line."""
-  return (str(error).splitlines() or [type(error).__name__])[0][:160]
+def cause(error):
+  """What an exception says, short enough for a line; the reason comes last."""
+  line = (str(error).splitlines() or [type(error).__name__])[0]
+  line = re.sub(r" \[\w+='.*", "", line)  # where in the library it arose
+  return line if len(line) <= 160 else f"{line[:50]} ... {line[-105:]}"
 
 
 def split_source(source):

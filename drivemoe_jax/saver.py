@@ -119,6 +119,5 @@ class Saver:
     self._try_at = time.monotonic() + pause
 
   def _told(self, found):
-    why = (str(found.error).splitlines() or [type(found.error).__name__])[0]
     return (f"step {found.step} not saved in {self._saved.workdir} "
-            f"({why[:160]}). Last good: {self._saved.latest()}")
+            f"({found.why}). Last good: {self._saved.latest()}")

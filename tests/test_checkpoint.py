@@ -1,6 +1,7 @@
 """Checkpoints: equal after a round trip, on any mesh, and never half."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,22 @@ def test_a_failed_save_is_told_leaves_nothing_and_costs_no_older_step(
   run.save(3, {"params": make_params()}, {})
   run.close()
   assert os.listdir(tmp_path / "checkpoints") == ["3"]
+
+
+def test_a_write_that_the_system_refuses_is_a_failed_save(tmp_path):
+  run = checkpoint.Checkpoints(tmp_path)
+  big = {"params": {"x": jnp.arange(2e5)}}
+  old = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, old[1]))  # bytes a file
+  try:
+    run.save(1, big, {})
+    found = run.outcome(wait=True)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+  assert found.step == 1 and "File too large" in found.why
+  run.save(1, big, {})
+  run.close()
+  assert run.latest() == 1
 
 
 def test_a_folder_that_cannot_be_written_is_a_failed_save(tmp_path,

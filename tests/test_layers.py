@@ -24,7 +24,7 @@ LAYERS = (
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|meshes|optim|sharding)", 1),
     (r"drivemoe_jax\.(hosts|rendezvous)", 1),
     (r"drivemoe_jax\.health", 2),
-    (r"drivemoe_jax\.(resume|stepfolders)", 1),
+    (r"drivemoe_jax\.(fit|resume|stepfolders)", 1),
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
      r"|tensors))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
