@@ -114,12 +114,13 @@ def test_accepted_changes_are_in_later_checkpoints(routes, undisturbed,
     run(config, tmp_path / "run", ("seed",))
   status, lines = run(config, tmp_path / "run", ("global_batch", "seed"))
   assert status == 0 and lines[0].startswith("resume: step 8, next sample 32,")
-  changes = [{"step": 8, "key": "seed", "from": 0, "to": 4},
-             {"step": 8, "key": "global_batch", "from": 8, "to": 4}]
+  changes = [{"step": 8, "key": "global_batch", "from": 8, "to": 4},
+             {"step": 8, "key": "seed", "from": 0, "to": 4}]
   saved = checkpoint.Checkpoints(tmp_path / "run", read_only=True)
-  assert saved.meta(10)["changes"] == changes
+  found = saved.meta(10)["changes"]
+  assert sorted(found, key=lambda change: change["key"]) == changes
   status, lines = run(config, tmp_path / "run")  # from now on it is the run's
-  assert status == 0 and len(lines) == 2
+  assert status == 0 and not any("accepted" in line for line in lines)
   with pytest.raises(errors.ResumeError, match="seed is 4 there and 0 here"):
     run(load(routes, global_batch=4, total_updates=10), tmp_path / "run")
 
