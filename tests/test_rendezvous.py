@@ -29,7 +29,7 @@ def start(pool, places):
 def meet(*places):
   """What each process got, or its error, in the order of `places`."""
   with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
-    return [f.exception() or f.result() for f in start(pool, places)]
+    return [f.exception() or list(f.result()) for f in start(pool, places)]
 
 
 def hello(port, message):
