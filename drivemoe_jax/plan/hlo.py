@@ -155,12 +155,15 @@ class _Reader:
     self._walk(entry, 1, fused=False, body=entry)
 
   def _walk(self, name, times, *, fused, body):
-    """Adds a computation that runs `times` times inside the loop `body`."""
-    p, starts = self.program, _starts(self._found.get(name, ()))
+    """Adds a computation that runs `times` times inside the loop `body`;
+    `fused` is true for the inside of a fusion."""
+    p = self.program
+    if fused:
+      fused = "start" if _starts(self._found.get(name, ())) else "beside"
     for i in self._found.get(name, ()):
       kind = i.op.removesuffix("-start")
       if kind in COLLECTIVES:
-        self._collective(i, kind, times, body, starts)
+        self._collective(i, kind, times, body, fused)
       elif i.op == "send" and "_xla_megascale_transfer_type" in i.text:
         name = i.attribute(r'_xla_megascale_transfer_type="(\w+)"')
         p.across.append(_moved(i, name.lower().replace("_", "-"), times))
@@ -193,16 +196,17 @@ class _Reader:
     return i.op in COPIES or bool(called) and all(
         inner.op in IDLE for inner in called)
 
-  def _collective(self, i, kind, times, body, starts):
-    # An asynchronous collective shows up, with the same channel, in the
-    # computation that starts it, in those that run beside it, even inside
-    # inner loops, and where it ends: the start alone counts. Merged
-    # collectives may share a channel; their sizes tell them apart.
+  def _collective(self, i, kind, times, body, fused):
+    # An asynchronous collective shows up, with the same channel, in the fusion
+    # that starts it, in those that run beside it, even inside inner loops, and
+    # where it ends: the start alone counts. A channel alone says nothing, for
+    # different collectives may share one.
     moved = _moved(i, kind, times)
-    key = kind, _channel(i), body, moved.bytes
-    if key in self._seen or _channel(i) in self._started and not starts:
-      return
-    self._seen.add(key)
+    if fused == "beside":
+      key = kind, _channel(i), body, moved.bytes
+      if key in self._seen or _channel(i) in self._started:
+        return
+      self._seen.add(key)
     self.program.collectives.append(moved)
 
   def _trips(self, loop):

@@ -49,6 +49,14 @@ def test_an_asynchronous_gather_counts_where_it_starts(program):
   assert [(m.times, m.bytes) for m in gathers] == [(5, 1024)]
 
 
+def test_collectives_that_share_a_channel_all_count():
+  line = next(l for l in TEXT.splitlines() if "%permute.1 =" in l)
+  text = TEXT.replace(line, line + "\n" + line.replace(
+      "%permute.1", "%permute.2"))
+  assert hlo.by_kind(hlo.read(text).collectives)["collective-permute"] == {
+      "count": 40, "bytes": 40 * 16}
+
+
 def test_without_a_start_a_gather_counts_once_for_each_body():
   # Outer body: two computations of one channel; inner body: once more.
   text = TEXT.replace("AsyncCollectiveStart", "Other")
