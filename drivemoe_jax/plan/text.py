@@ -15,7 +15,9 @@ def memory(d):
       f"{d['batch_per_chip']} samples per chip, remat {d['remat']}",
       f"method       {d['method']}" + (
           f", libtpu {d['libtpu']}" if d["method"] == "compiled" else
-          ": arithmetic, no compiler asked; memory only")]
+          ": arithmetic, memory only; " + (
+              "no compiler asked" if d["libtpu"] else
+              "to compile, .venv/bin/pip install -e '.[plan]'"))]
   if d["devices_per_chip"] > 1:
     lines.append(f"             a chip is {d['devices_per_chip']} devices; "
                  "figures are per chip")

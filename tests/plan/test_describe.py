@@ -40,6 +40,17 @@ def test_an_analytic_plan_is_marked_and_says_what_it_cannot_know(capsys):
   assert memory["hbm"] == int(15.75 * 2**30)
 
 
+def test_without_a_compiler_the_plan_is_analytic(capsys, monkeypatch):
+  monkeypatch.setattr(compiled, "libtpu_version", lambda: None)
+  status = plan.main(["--config", "configs/tiny.py", "--topology", "v5e:2x2",
+                      "--mesh", "fsdp=4", "--batch-per-chip", "4"])
+  out = capsys.readouterr().out
+  assert status == 0 and "analytic" in out and "pip install" in out
+  result = describe.describe(cli.load_config("configs/tiny.py"),
+                             describe.Request("v5e:2x2", {"fsdp": 4}))
+  assert result["method"] == "analytic" and result["libtpu"] is None
+
+
 def test_arguments_are_the_state_in_its_shards(capsys):
   held = lambda *flags: tiny(
       capsys, "--topology", "v5e:2x2", "--batch-per-chip", "1",
