@@ -16,6 +16,7 @@ import time
 from data_pipeline import errors
 
 RETRY_S = 0.2
+LINGER_S = 3.0  # after a fault, for those who have not heard it
 VISITOR_S = 5.0  # how long one that connects may take to say who it is
 LONGEST = 1 << 20  # bytes of a message
 GREETING = "joined as process "  # a process's first words in its log
@@ -53,25 +54,33 @@ class _Host:
   def __init__(self, place):
     self._place = place
     self._visitors = {}  # process id -> its connection
+    self._fault = None
 
   def gather(self, facts):
-    place, found = self._place, {0: facts}
-    end = time.monotonic() + place.timeout_s
-    try:
-      with _listen(place) as server:
-        while not self._complete(found):
-          server.settimeout(max(end - time.monotonic(), 0.001))
-          try:
-            visitor, address = server.accept()
-          except TimeoutError:
-            raise errors.PeerError(self._missing(found)) from None
-          self._take(visitor, address[0], found)
-    except errors.PeerError as error:
-      self._answer({"error": error.args[0]})
-      raise
-    everyone = [found[i] for i in range(place.processes)]
+    found = {0: facts}
+    with _listen(self._place) as server:
+      self._collect(server, found)
+    if self._fault:
+      self._answer({"error": self._fault})
+      raise errors.PeerError(self._fault)
+    everyone = [found[i] for i in range(self._place.processes)]
     self._answer({"facts": everyone})
     return everyone
+
+  def _collect(self, server, found):
+    """Until all are there, or it is clear that they will not be."""
+    end = time.monotonic() + self._place.timeout_s
+    while not self._complete(found):
+      server.settimeout(max(end - time.monotonic(), 0.001))
+      try:
+        visitor, address = server.accept()
+      except TimeoutError:
+        self._fault = self._fault or self._missing(found)
+        return
+      fault = self._take(visitor, address[0], found)
+      if fault and not self._fault:  # stays to tell those on their way
+        self._fault = fault
+        end = min(end, time.monotonic() + LINGER_S)
 
   def _complete(self, found):
     """Whether all are there; forgets those that hung up while they waited."""
@@ -81,28 +90,28 @@ class _Host:
     return len(found) == self._place.processes
 
   def _take(self, visitor, address, found):
-    """Reads one visitor; what is no host of a run is sent away."""
+    """Reads one visitor; sends away what is no host; returns its fault."""
     visitor.settimeout(VISITOR_S)
     try:
       told = _read(visitor)
       process, count = told["process"], told["processes"]
     except (OSError, ValueError, KeyError, TypeError):
       visitor.close()
-      return
+      return None
     place = self._place
     if count != place.processes or not 0 < process < count:
       visitor_says = f"process {process} at {address} has --processes {count}"
       fault = (f"{visitor_says}, process 0 has {place.processes}; start all "
                "hosts with the same --processes and ids from 0")
-    elif process in self._visitors:
+    elif process in self._visitors and not _gone(self._visitors[process]):
       fault = (f"two hosts say that they are process {process}, the second is "
                f"{address}; give each its own --process-id")
     else:
       self._visitors[process], found[process] = visitor, told["facts"]
-      return
-    _write(visitor, {"error": fault})
+      return None
+    _tell(visitor, {"error": fault})
     visitor.close()
-    raise errors.PeerError(fault)
+    return fault
 
   def _missing(self, found):
     place = self._place
@@ -115,10 +124,7 @@ class _Host:
   def _answer(self, message):
     """Tells all, and waits for them to hang up: the port must be free."""
     for visitor in self._visitors.values():
-      try:
-        _write(visitor, message)
-      except OSError:
-        pass  # it will be missed later
+      _tell(visitor, message)
     for visitor in self._visitors.values():
       try:
         visitor.recv(1)
@@ -208,6 +214,13 @@ def _listen(place):
 
 def _write(connection, message):
   connection.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _tell(visitor, message):
+  try:
+    _write(visitor, message)
+  except OSError:
+    pass  # it hung up; it will be missed later
 
 
 def _read(connection):

@@ -96,12 +96,14 @@ def test_two_with_one_id_stop_all():
     assert "two hosts say that they are process 1" in str(error)
 
 
-def test_a_process_that_starts_again_takes_its_own_place():
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
+def test_a_process_that_starts_again_takes_its_own_place(pause_s):
   port = free_port()
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
     first, = start(pool, [place(port, 0, 3)])
     early = json.dumps({"process": 1, "processes": 3, "facts": {}})
     hello(port, early.encode() + b"\n").close()
+    time.sleep(pause_s)
     rest = start(pool, [place(port, 1, 3), place(port, 2, 3)])
     assert all(len(f.result()) == 3 for f in (first, *rest))
     assert first.result()[1] == {"id": {"number": 1}}
