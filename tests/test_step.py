@@ -188,10 +188,11 @@ def initial_params():
 
 
 @functools.cache
-def run_model(sizes=(1, 1, 1), parts=1):
+def run_model(sizes=(1, 1, 1), parts=1, **changes):
   """Three updates of the real model: run and its log."""
-  loss = step.make_loss(make_model(), **objective())
-  run = Run(make_model(), loss, initial_params(), sizes, microbatches=parts)
+  model = make_model(**changes)
+  loss = step.make_loss(model, **objective())
+  run = Run(model, loss, initial_params(), sizes, microbatches=parts)
   return run, run(*(make_batch(seed=i) for i in range(3)))
 
 
@@ -217,6 +218,17 @@ def test_every_mesh_gives_the_same_losses(sizes, parts):
   if sizes[1] > 1:  # moments lie in shards as the weights do
     large = [x for x in jax.tree.leaves(run.state.opt_state) if x.size > 2000]
     assert large and all(not x.sharding.is_fully_replicated for x in large)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("routing", ["trajectory", "token"])
+@pytest.mark.parametrize("sizes, parts", [((2, 2, 2), 2), ((1, 2, 4), 1)])
+def test_every_exchange_gives_the_same_losses(sizes, parts, routing):
+  _, want = run_model(routing=routing, remat="full")
+  for exchange in ("constraint", "shard_map"):
+    _, got = run_model(sizes, parts, routing=routing, remat="full",
+                       expert_exchange=exchange)
+    close(got, want, rtol=1e-4, atol=1e-6)
 
 
 def test_constraints_are_live_only_under_the_mesh():
