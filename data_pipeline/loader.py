@@ -10,6 +10,7 @@ import concurrent.futures
 import logging
 import math
 import os
+import weakref
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
   source = _TrainSource(
       _pixels(windows, image_size, kept_gb, views), len(windows), seed,
       weights, tf_shared_seed, on_bad_record, skip_cap)
-  return _train_iterator(
+  return train_iterator(
       source, table, rows=count, first=start_step * count,
       place=lambda n: n // count * batch_size + int(rows[n % count]),
       shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
@@ -167,9 +168,17 @@ class _TrainSource:
           f"{self._allowed} of {self._num_samples}; last: {error}")
 
 
-def _train_iterator(source, table, *, rows, first, place, shape, augment,
-                    prefetch, workers):
-  """Runs `source` in tf.data threads and joins its pixels with the table."""
+def train_iterator(source, table, *, rows, first, place, shape, augment,
+                   prefetch, workers):
+  """Runs `source` in tf.data threads and joins its pixels with the table.
+
+  Args:
+    source: sample's place -> pixels [I,S,S,3] uint8, boxes and factors [I,4]
+      float32 for `images.augment`, row of the table.
+    table: `rows(ids)` gives the other arrays of a batch.
+    rows: samples a batch. first: number of the first sample. place: number ->
+      what `source` takes. shape: of the pixels. prefetch: batches made ahead.
+  """
   tf = tf_cpu.tensorflow()
   failures = {}
 
@@ -202,12 +211,19 @@ def _train_iterator(source, table, *, rows, first, place, shape, augment,
   data = data.batch(rows, drop_remainder=True).prefetch(prefetch)
 
   def batches():
-    for pixels, ids in data.with_options(options).as_numpy_iterator():
+    while True:
+      pixels, ids = next(threads[0])
       if ids.min() < 0:
         raise failures[min(failures)]
       yield {"images": pixels, **table.rows(ids)}
 
-  return batches()
+  threads = [data.with_options(options).as_numpy_iterator()]
+  found = batches()
+  # A program that ends while its loader works ahead would wait for ever: the
+  # iterator's end waits for its threads, and those get no turn in a Python
+  # that is being taken down. So it ends before that, if it is still there.
+  weakref.finalize(found, threads.clear)
+  return found
 
 
 def eval_batches(windows, statistics, *, batch_size, image_size, prompt_ids,
