@@ -17,15 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from drivemoe_jax.models import (
-  attention,
-  experts,
-  joint,
-  masks,
-  parts,
-  routers,
-  siglip,
-)
+from drivemoe_jax.models import checks, joint, masks, parts, routers, siglip
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
 SKILL_CHOICES = ("router", "label")
@@ -136,27 +128,7 @@ class DriveMoE(nn.Module):
   @nn.nowrap
   def check(self):
     """Raises ValueError where sizes contradict each other."""
-    if self.image_size % self.patch_size:
-      raise ValueError(f"image_size {self.image_size} is no multiple of "
-                       f"patch_size {self.patch_size}")
-    if self.moe_layers and not 1 <= self.top_k <= self.skill_experts:
-      raise ValueError(f"top_k {self.top_k} must lie in 1..skill_experts = "
-                       f"{self.skill_experts}")
-    if self.heads % self.kv_heads:
-      raise ValueError(f"heads {self.heads} is no multiple of kv_heads "
-                       f"{self.kv_heads}")
-    if not 0 <= self.softcap <= attention.LARGEST_CAP:
-      raise ValueError(f"softcap {self.softcap} must lie in 0.."
-                       f"{attention.LARGEST_CAP}; 0 switches it off")
-    if self.view == "dynamic" and self.vlm_width % self.camera_heads:
-      raise ValueError(f"vlm_width {self.vlm_width} is no multiple of "
-                       f"camera_heads {self.camera_heads}")
-    for name, known in (("routing", ("trajectory", "token")),
-                        ("adaptive", (None, "adaLN", "adaLN-Zero")),
-                        ("expert_exchange", experts.EXCHANGES),
-                        ("view_embedding_index", ("argmax", "sample"))):
-      if getattr(self, name) not in known:
-        raise ValueError(f"{name} {getattr(self, name)!r}; known: {known}")
+    checks.check(self)
 
   def __call__(self, *, images, text, proprio, goal, noisy_action, time,
                camera_choice="argmax", skill_choice="router", camera=None,

@@ -70,15 +70,19 @@ class Norm(nn.Module):
     return x.astype(self.dtype)
 
 
-# The hidden layer is the widest array of the model, and the compiler likes to
-# compute its activation anew for every tile of the product that reads it. The
-# barriers and the gradient written out keep one pass per product.
 @jax.custom_vjp
 def gated_mlp(x, gating, linear):
   """linear(gelu(gate x) * up x): [B,T,D], [2,D,F], [F,D] -> [B,T,D]."""
-  return _gated_mlp_forward(x, gating, linear)[0]
+  # One product for both halves: a sampler reads the weights where they lie,
+  # and would copy them to take halves of them.
+  product = functools.partial(precision.einsum, dtype=x.dtype)
+  gate, up = product("btd,gdf->gbtf", x, gating)
+  return product("btf,fd->btd", _gelu(gate) * up, linear)
 
 
+# In training the hidden layer is the widest array of the model, and the
+# compiler likes to compute its activation anew for every tile of the product
+# that reads it. The barriers and the gradient written out keep one pass each.
 def _gated_mlp_forward(x, gating, linear):
   product = functools.partial(precision.einsum, dtype=x.dtype)
   gate = jax.lax.optimization_barrier(product("btd,df->btf", x, gating[0]))

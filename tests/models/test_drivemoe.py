@@ -242,6 +242,8 @@ def test_dropout_acts_on_the_camera_router_alone():
     (dict(top_k=6), "top_k 6 must lie in 1..skill_experts = 5"),
     (dict(kv_heads=3), "heads 4 is no multiple of kv_heads 3"),
     (dict(camera_heads=7), "vlm_width 24 is no multiple of camera_heads 7"),
+    (dict(softcap=100.0), "softcap 100.0 must lie in 0..80.0"),
+    (dict(remat="some"), "remat .some.; known"),
     (dict(moe_layers=4), "moe_layers 4 must lie in 0..3"),
     (dict(routing="both"), "routing 'both'"),
     (dict(adaptive="FiLM"), "adaptive 'FiLM'")], ids=str)

@@ -1,0 +1,30 @@
+"""Sizes and choices of a model that contradict each other, told before use."""
+
+from drivemoe_jax.models import attention, experts, precision
+
+
+def check(model):
+  """Raises ValueError, naming both values, where `model` cannot be built."""
+  m = model
+  if m.image_size % m.patch_size:
+    raise ValueError(f"image_size {m.image_size} is no multiple of "
+                     f"patch_size {m.patch_size}")
+  if m.moe_layers and not 1 <= m.top_k <= m.skill_experts:
+    raise ValueError(f"top_k {m.top_k} must lie in 1..skill_experts = "
+                     f"{m.skill_experts}")
+  if m.heads % m.kv_heads:
+    raise ValueError(f"heads {m.heads} is no multiple of kv_heads "
+                     f"{m.kv_heads}")
+  if not 0 <= m.softcap <= attention.LARGEST_CAP:
+    raise ValueError(f"softcap {m.softcap} must lie in 0.."
+                     f"{attention.LARGEST_CAP}; 0 switches it off")
+  if m.view == "dynamic" and m.vlm_width % m.camera_heads:
+    raise ValueError(f"vlm_width {m.vlm_width} is no multiple of "
+                     f"camera_heads {m.camera_heads}")
+  for name, known in (("routing", ("trajectory", "token")),
+                      ("adaptive", (None, "adaLN", "adaLN-Zero")),
+                      ("expert_exchange", experts.EXCHANGES),
+                      ("remat", ("none", *precision.REMAT)),
+                      ("view_embedding_index", ("argmax", "sample"))):
+    if getattr(m, name) not in known:
+      raise ValueError(f"{name} {getattr(m, name)!r}; known: {known}")
