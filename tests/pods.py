@@ -47,6 +47,9 @@ class Host:
   def running(self):
     return self._process.poll() is None
 
+  def terminate(self):
+    self._process.terminate()
+
   def kill(self):
     self._process.kill()
 
