@@ -180,7 +180,9 @@ def test_a_dry_run_may_describe_a_machine_that_is_not_there():
   d = inventory.describe(load("stage1", "--config.mesh.fsdp=16"))
   assert d["mesh"] == {"data": 1, "fsdp": 16, "expert": 1}
   # 13.7 GiB of parameters over 16, and 23 M of them on every chip.
-  assert "13.705 GiB in all, 0.9" in d["placement"][-1]
+  *_, parameters, optimiser = d["placement"]
+  assert "13.705 GiB in all, 0.9" in parameters
+  assert "22.703 GiB in all, 1.58" in optimiser
   with pytest.raises(errors.MeshError, match="divisible by fsdp.expert = 26"):
     inventory.describe(load("stage1", "--config.mesh.fsdp=26",
                             "--config.global_batch=208"))
