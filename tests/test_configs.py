@@ -183,7 +183,7 @@ def test_a_dry_run_may_describe_a_machine_that_is_not_there():
   *_, parameters, optimiser = d["placement"]
   assert "13.705 GiB in all, 0.9" in parameters
   assert "22.703 GiB in all, 1.58" in optimiser
-  with pytest.raises(errors.MeshError, match="divisible by fsdp.expert = 26"):
+  with pytest.raises(errors.MeshError, match="divisible by fsdp = 26"):
     inventory.describe(load("stage1", "--config.mesh.fsdp=26",
                             "--config.global_batch=208"))
 
