@@ -20,20 +20,22 @@ BACK_OFF_S = (1.0, 10.0, 60.0)  # before each retry
 class Saver:
   """Asks `checkpoint.Checkpoints` to save, at the right steps."""
 
-  def __init__(self, saved, *, every, keep_best, say):
+  def __init__(self, saved, *, every, keep_best, say, hosts=1):
     """Args as follows.
 
     saved: checkpoint.Checkpoints. every: updates between saves.
     keep_best: "min:NAME" or "max:NAME" of a logged metric, or "". The score
       of a step is its mean over the last `every` updates.
     say: prints a line.
+    hosts: that save together. Their clocks differ and none may save alone, so
+      that several try again when the next save is due anyhow.
     """
     if keep_best and not re.fullmatch(r"(min|max):\w+", keep_best):
       raise errors.ConfigError(
           f"keep_best {keep_best!r}: write min:NAME or max:NAME of a metric in "
           "metrics.jsonl, as min:loss, or nothing")
     self._saved, self._every, self._rule = saved, every, keep_best
-    self._say = say
+    self._say, self._hosts = say, hosts
     self._scores = collections.deque(maxlen=every)
     self._healthy, self._put_off = True, False
     self._failures, self._try_at = 0, None
@@ -57,7 +59,8 @@ class Saver:
     """
     self._look()
     return (step % self._every == 0 or self._put_off
-            or self._try_at is not None and time.monotonic() >= self._try_at)
+            or self._hosts == 1 and self._try_at is not None
+            and time.monotonic() >= self._try_at)
 
   def save(self, step, trees, meta, last=False):
     """Begins to save a state whose metrics were noted; see Checkpoints.save.
@@ -115,7 +118,9 @@ class Saver:
           "writable, and start again") from found.error
     pause = BACK_OFF_S[self._failures]
     self._failures += 1
-    self._say(f"E-SAVE: {told}. Retry {self._failures}/{tries} in {pause:g} s")
+    self._say(f"E-SAVE: {told}. Retry {self._failures}/{tries} "
+              + (f"in {pause:g} s" if self._hosts == 1
+                 else "at the next save"))
     self._try_at = time.monotonic() + pause
 
   def _told(self, found):

@@ -98,7 +98,8 @@ def run(config, workdir, say=print, accepted=()):
   if hosts.first():
     _write_config(config, workdir)
   saver = saver_lib.Saver(saved, every=config.save_every,
-                          keep_best=config.keep_best, say=say)
+                          keep_best=config.keep_best, say=say,
+                          hosts=jax.process_count())
   run = _Loop(config, workdir, mesh, saver, carried, meta,
               _samples_of(config, train), say)
   update = hosts.in_step("the update", steps.jit_train_step(

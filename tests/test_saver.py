@@ -53,10 +53,10 @@ def clock(monkeypatch):
   return clock
 
 
-def make(every=2, keep_best="min:loss"):
+def make(every=2, keep_best="min:loss", hosts=1):
   disk, said = Disk(), []
   return disk, said, saver_lib.Saver(disk, every=every, keep_best=keep_best,
-                                     say=said.append)
+                                     say=said.append, hosts=hosts)
 
 
 def drive(saver, steps, bad=(), total=None):
@@ -116,6 +116,18 @@ def test_a_failed_save_is_told_at_the_next_step_and_tried_after_a_pause(clock):
   disk.broken = True  # what failed before counts no more
   drive(saver, [10, 11])
   assert "Last good: 7. Retry 1/3" in said[1]
+
+
+def test_several_hosts_try_again_together_whatever_their_clocks_say(clock):
+  disk, said, saver = make(every=4, hosts=2)
+  disk.broken = True
+  drive(saver, range(1, 6))
+  disk.broken = False
+  clock.now += 100
+  drive(saver, range(6, 8))
+  assert not disk.saved and "at the next save" in said[0]
+  drive(saver, range(8, 9))
+  assert list(disk.saved) == [8]
 
 
 def test_the_run_ends_when_no_try_succeeds(clock):
