@@ -95,6 +95,10 @@ def run(args, module, work):
     module: the command, to start it again. work: () -> exit status; in a
       child it joins the others.
   """
+  if "://" in args.workdir:
+    raise errors.ConfigError(
+        f"--workdir {args.workdir}: buckets are written through a mount; name "
+        "the mounted folder (docs/tpu.md)")
   if not asked(args):
     return work()
   if CHILD in os.environ:

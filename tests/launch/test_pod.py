@@ -149,6 +149,12 @@ def test_auto_leaves_the_place_open(tmp_path):
   assert "coordinator=None" in out and "timeout_s=7.0" in out
 
 
+def test_a_bucket_is_no_folder(tmp_path):
+  status, out, lines = run("gs://bucket/run")
+  assert status == 2 and not out and len(lines) == 1
+  assert lines[0].startswith("E-CONFIG: --workdir gs://bucket/run")
+
+
 def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / "file").write_text("")
   status, _, lines = run(tmp_path / "file" / "run", "0", *HERE)
