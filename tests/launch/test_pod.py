@@ -150,7 +150,7 @@ def test_auto_leaves_the_place_open(tmp_path):
 
 
 def test_a_bucket_is_no_folder(tmp_path):
-  status, out, lines = run("gs://bucket/run")
+  status, out, lines = run("gs://bucket/run", "5")
   assert status == 2 and not out and len(lines) == 1
   assert lines[0].startswith("E-CONFIG: --workdir gs://bucket/run")
 
