@@ -257,7 +257,8 @@ def test_absent_labels_and_routers_drop_their_terms():
   assert set(pi0) == {"loss", "loss_action"}
   del batch["camera"], batch["skill"]
   bare = metrics_of(batch, make_model(), camera_choice="straight_through")
-  assert set(bare) == {"loss", "loss_action"}
+  work = {"expert_load", "expert_weight", "routing_entropy"}
+  assert set(bare) == {"loss", "loss_action"} | work
 
 
 def test_camera_dropout_is_drawn_from_its_key():
