@@ -4,7 +4,9 @@ The shared expert is one more slot with weight 1, so that a mesh axis of 2, 4
 or 8 divides the released 7 + 1. Every expert is computed on every token and
 weighted: exact, dropless, and 0.3 % of the model's work, because an action
 stream has ten tokens beside a prefix of 788. It also loads all devices alike,
-whichever of them holds the shared expert, which every token needs.
+whichever of them holds the shared expert, which every token needs. Only where
+a single plan is made, and reading weights is all that it costs, are the chosen
+experts computed alone.
 
 Axes: B samples, T tokens, R routed groups (1 = whole trajectory, or T),
 E experts, D width, F hidden width, G devices of an expert group.
@@ -34,7 +36,8 @@ class ExpertBank(nn.Module):
   exchange: str = "constraint"
 
   @nn.compact
-  def __call__(self, x, weights):                        # [B,T,D], [B,R,E]
+  def __call__(self, x, weights, active=0):              # [B,T,D], [B,R,E]
+    """[B,T,D]; `active` promises that no more experts have a weight."""
     e, d, f = self.experts, x.shape[-1], self.hidden
     init = nn.initializers.lecun_normal
     gating = self.param("gating_einsum", init(in_axis=2, out_axis=3,
@@ -44,6 +47,8 @@ class ExpertBank(nn.Module):
     if (self.exchange == "shard_map" and _group() > 1
         and not self.is_initializing()):  # whose one sample cannot be split
       return exchanged(x, weights, gating, linear, self.dtype)
+    if 0 < active < e and weights.shape[:2] == (1, 1) and _group() == 1:
+      return chosen(x, weights, gating, linear, active, self.dtype)
     # Under expert parallelism each device holds some experts and sees all
     # tokens of its expert group; the last sum crosses the group.
     x = nn.with_logical_constraint(x, ("expert_batch", None, None))
@@ -64,6 +69,24 @@ def hidden_layer(x, gating, share, dtype):
   gate, up = precision.einsum("btd,egdf->gebtf", x, gating, dtype=dtype)
   h = jax.nn.gelu(gate, approximate=True) * up
   return h * share[..., None].astype(dtype)
+
+
+def chosen(x, weights, gating, linear, active, dtype):
+  """The bank for one sample: only `active` experts are read, one at a time.
+
+  Two samples already want most experts, and a loop has no use for their batch.
+  """
+  share, index = jax.lax.top_k(weights[0, 0], active)    # [K], [K]
+
+  def add(total, one):
+    share, e = one
+    mine = lambda w: jax.lax.dynamic_slice_in_dim(w, e, 1).astype(dtype)
+    h = hidden_layer(x, mine(gating), share[None, None, None], dtype)
+    return total + precision.einsum("ebtf,efd->btd", h, mine(linear),
+                                    dtype=dtype, out=jnp.float32), None
+
+  total, _ = jax.lax.scan(add, jnp.zeros(x.shape, jnp.float32), (share, index))
+  return total.astype(dtype)
 
 
 def exchanged(x, weights, gating, linear, dtype):

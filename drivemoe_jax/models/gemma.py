@@ -196,12 +196,13 @@ class StreamLayer(nn.Module):
     turn = lambda y: rope(y, positions, self.rope_theta)
     return turn(q), turn(k), v
 
-  def absorb(self, x, attended, condition, weights=None):
+  def absorb(self, x, attended, condition, weights=None, active=0):
     """Both residual branches.
 
     Args:
       x: [B,T,D]. attended: [B,T,N,H]. condition: [B,C] or None.
       weights: [B,R,E] share of each expert; needed by layers with experts.
+      active: as in experts.ExpertBank.
 
     Returns:
       x [B,T,D] and the normalised feed-forward input [B,T,D], which is what
@@ -212,7 +213,7 @@ class StreamLayer(nn.Module):
       y = gated(y, self.attn_scale(condition))
     x = x + y
     n = self.pre_ffw_norm(x, condition)
-    y = self.moe(n, weights) if self.expert_count else self.mlp(n)
+    y = self.moe(n, weights, active) if self.expert_count else self.mlp(n)
     if self.adaptive == "adaLN-Zero":
       y = gated(y, self.mlp_scale(condition))
     x = x + y

@@ -38,6 +38,7 @@ class JointLayer(nn.Module):
   softcap: float
   keep_cache: bool
   last: bool
+  active: int  # as in experts.ExpertBank
 
   def __call__(self, carry, cache, allowed, positions, condition, weights):
     streams, router_input = carry
@@ -61,7 +62,8 @@ class JointLayer(nn.Module):
         done[s] = x  # nobody looks at it any more; its weights are carried
         continue
       done[s], n = layer[s].absorb(
-          x, mine, condition[s], weights if s == "action" else None)
+          x, mine, condition[s], weights if s == "action" else None,
+          self.active)
       self.sow("intermediates", s, done[s])
       if s == "action":
         router_input = n
@@ -117,7 +119,9 @@ class JointTransformer(nn.Module):
           JointLayer, size, self.remat, in_axes=(0,) + (nn.broadcast,) * 4)
       (streams, router_input), kept[name] = layer(
           getattr(self.vlm, name), self.proprio[name], self.action[name],
-          self.softcap, keep_cache, name == "last", name=name)(
+          self.softcap, keep_cache, name == "last",
+          # A plan is made from a cache: its experts need no gradient.
+          0 if cache is None else self.top_k + self.shared_experts, name=name)(
               (streams, router_input), None if cache is None else cache[name],
               allowed, positions, condition, out["skill_weights"])
     return streams, out, kept if keep_cache else None

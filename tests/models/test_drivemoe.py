@@ -178,6 +178,16 @@ def test_cached_sampling_equals_recomputing_everything(changes):
   assert jnp.abs(fast - noise).max() > 1e-2
 
 
+def test_a_single_plan_is_the_one_it_would_be_in_company():
+  m, params, kw = tree()
+  keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
+  run = lambda rows: steps.jit_once(functools.partial(
+      sampling.sample, m, steps=2, clip=9.0))(
+          params, noise=kw["noisy_action"][:rows],
+          **{k: v[:rows] for k, v in keep.items()})[0]
+  np.testing.assert_allclose(run(1), run(3)[:1], atol=1e-5)
+
+
 def test_first_sampling_step_is_the_velocity_of_training():
   m, params, kw = tree()
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}

@@ -47,3 +47,24 @@ def test_an_expert_nobody_chose_has_no_gradient_at_all():
   for leaf in jax.tree.leaves(grads):
     assert not leaf[2].any()
     assert all(leaf[e].any() for e in (0, 1, 3, 4))
+
+
+def test_one_plan_reads_its_own_experts_alone():
+  x, weights, params = tiny_bank()
+  few = weights.at[:, :, 4].set(0.0)                     # 3 of 5 have a share
+  for b in range(3):
+    np.testing.assert_allclose(
+        BANK.apply(params, x[b:b + 1], few[b:b + 1], 3),
+        BANK.apply(params, x, few)[b:b + 1], atol=1e-6)
+  products = lambda active: str(jax.make_jaxpr(
+      lambda: BANK.apply(params, x[:1], few[:1], active))())
+  assert "f32[5,1,4,7]" in products(0)                   # hidden of all five
+  assert "f32[5,1,4,7]" not in products(3)
+
+
+def test_several_plans_or_token_routing_take_all_experts():
+  for groups, samples in ((1, 3), (4, 1)):
+    x, weights, params = tiny_bank(groups)
+    some = x[:samples], weights[:samples]
+    np.testing.assert_array_equal(BANK.apply(params, *some, 4),
+                                  BANK.apply(params, *some))
