@@ -59,7 +59,7 @@ def joined(place, config):
   end = time.monotonic() + place.timeout_s
   if not place.coordinator:
     place = detected(place.timeout_s)
-  rendezvous.compare(rendezvous.meet(place, facts(config)))
+  rendezvous.meet(place, facts(config))
   left = max(end - time.monotonic(), HEARTBEAT_S)
   jax.distributed.initialize(
       place.coordinator, place.processes, place.process_id,

@@ -2,8 +2,8 @@
 
 jax's own start tells a host that waits in vain nothing of who is missing. So
 each host first tells process 0, at the same address and port, its number and
-some facts; process 0 answers all with everybody's facts, or with the numbers
-that did not come. JSON lines over TCP.
+some facts; process 0 compares them and answers all alike: that they may go on,
+what differs, or which numbers did not come. JSON lines over TCP.
 """
 
 import dataclasses
@@ -18,9 +18,12 @@ from data_pipeline import errors
 RETRY_S = 0.2
 LINGER_S = 3.0  # after a fault, for those who have not heard it
 VISITOR_S = 5.0  # how long one that connects may take to say who it is
-LONGEST = 1 << 20  # bytes of a message
+# Bytes of a message, which is one host's facts (about 12 kB, most of it digests
+# of sources) or an answer of one line: it does not grow with the hosts' facts.
+LONGEST = 1 << 20
 GREETING = "joined as process "  # a process's first words in its log
 CONFIG = "the config"  # the group of facts whose difference is no host's
+ERRORS = {kind.code: kind for kind in (errors.PeerError, errors.ConfigError)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +38,19 @@ class Place:
 
 
 def meet(place, facts):
-  """Waits for all hosts; returns their facts, by process id.
+  """Waits until all hosts are there with equal facts.
 
   Args:
-    place: Place. facts: JSON object.
+    place: Place. facts: {group: {name: value}}, JSON.
 
   Raises:
-    PeerError: hosts that did not come, or that contradict each other.
+    PeerError, ConfigError: hosts that did not come, that contradict each other,
+      or whose facts differ (see `compare`); the same on every host that came.
   """
   if place.process_id == 0:
-    return _Host(place).gather(facts)
-  return _visit(place, facts)
+    _Host(place).gather(facts)
+  else:
+    _visit(place, facts)
 
 
 class _Host:
@@ -60,12 +65,14 @@ class _Host:
     found = {0: facts}
     with _listen(self._place) as server:
       self._collect(server, found)
-    if self._fault:
-      self._answer({"error": self._fault})
-      raise errors.PeerError(self._fault)
-    everyone = [found[i] for i in range(self._place.processes)]
-    self._answer({"facts": everyone})
-    return everyone
+    try:
+      if self._fault:
+        raise errors.PeerError(self._fault)
+      compare([found[i] for i in range(self._place.processes)])
+    except errors.UserError as error:
+      self._answer(_refusal(error))
+      raise
+    self._answer({"ok": True})
 
   def _collect(self, server, found):
     """Until all are there, or it is clear that they will not be."""
@@ -109,7 +116,7 @@ class _Host:
     else:
       self._visitors[process], found[process] = visitor, told["facts"]
       return None
-    _tell(visitor, {"error": fault})
+    _tell(visitor, _refusal(errors.PeerError(fault)))
     visitor.close()
     return fault
 
@@ -157,8 +164,7 @@ def _visit(place, facts):
             "(--coordinator)") from None
       time.sleep(RETRY_S)
   if "error" in answer:
-    raise errors.PeerError(answer["error"])
-  return answer["facts"]
+    raise ERRORS[answer["code"]](answer["error"])
 
 
 def compare(everyone):
@@ -210,6 +216,10 @@ def _listen(place):
         f"process 0 cannot listen at {place.coordinator} ({error.strerror}); "
         "choose another port (--coordinator), the same on every host"
     ) from None
+
+
+def _refusal(error):
+  return {"error": error.args[0], "code": error.code}
 
 
 def _write(connection, message):

@@ -1,4 +1,4 @@
-"""Hosts meet: all get everybody's facts, or all are told who is missing."""
+"""Hosts meet: all may go on, or all are told who is missing or differs."""
 
 import concurrent.futures
 import json
@@ -21,15 +21,15 @@ def place(port, process, processes, timeout_s=10.0):
   return rendezvous.Place(f"127.0.0.1:{port}", processes, process, timeout_s)
 
 
-def start(pool, places):
-  return [pool.submit(rendezvous.meet, p, {"id": {"number": p.process_id}})
+def start(pool, places, facts=lambda process: {"seed": {"is": 7}}):
+  return [pool.submit(rendezvous.meet, p, facts(p.process_id))
           for p in places]
 
 
-def meet(*places):
-  """What each process got, or its error, in the order of `places`."""
+def meet(*places, **facts):
+  """Each process's error, None without, in the order of `places`."""
   with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
-    return [f.exception() or list(f.result()) for f in start(pool, places)]
+    return [f.exception() for f in start(pool, places, **facts)]
 
 
 def hello(port, message):
@@ -45,20 +45,46 @@ def hello(port, message):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
-def test_all_get_the_facts_of_all_in_the_order_of_their_ids(order):
+def test_all_go_on_in_whatever_order_they_come(order):
   port = free_port()
-  found = meet(*(place(port, i, 3) for i in order))
-  assert found == [[{"id": {"number": i}} for i in range(3)]] * 3
+  assert meet(*(place(port, i, 3) for i in order)) == [None] * 3
+
+
+@pytest.mark.parametrize("group, kind", [
+    ("code", errors.PeerError), (rendezvous.CONFIG, errors.ConfigError)])
+def test_all_are_told_the_same_difference(group, kind):
+  port = free_port()
+  found = meet(*(place(port, i, 3) for i in range(3)),
+               facts=lambda process: {group: {"a": process == 2}})
+  assert {type(error) for error in found} == {kind}
+  message, = {str(error) for error in found}
+  assert "a is false on process 0, 1 and true on process 2" in message
+
+
+@pytest.mark.parametrize("odd", [None, 61])
+def test_a_hundred_hosts_with_many_facts_meet(odd):
+  def facts(process):  # as large together as no message may be
+    return {"code": {f"drivemoe_jax/source_{i}.py":
+                     "0" * 60 + str(i == 7 and process == odd)
+                     for i in range(211)}}
+  assert 100 * len(json.dumps(facts(0))) > rendezvous.LONGEST
+  port = free_port()
+  found = meet(*(place(port, i, 100, 30) for i in range(100)), facts=facts)
+  if odd is None:
+    assert found == [None] * 100
+  else:
+    message, = {str(error) for error in found}
+    assert "source_7.py is " in message and "on process 61;" in message
 
 
 def test_the_port_is_free_as_soon_as_they_have_met():
   port = free_port()
   for _ in range(3):
-    assert len(meet(*(place(port, i, 2) for i in range(2)))) == 2
+    assert meet(*(place(port, i, 2) for i in range(2))) == [None] * 2
 
 
 def test_one_process_waits_for_nobody():
-  assert meet(place(free_port(), 0, 1)) == [[{"id": {"number": 0}}]]
+  assert meet(place(free_port(), 0, 1)) == [None]
 
 
 def test_the_missing_are_named_on_every_host_that_came():
@@ -105,8 +131,8 @@ def test_a_process_that_starts_again_takes_its_own_place(pause_s):
     hello(port, early.encode() + b"\n").close()
     time.sleep(pause_s)
     rest = start(pool, [place(port, 1, 3), place(port, 2, 3)])
-    assert all(len(f.result()) == 3 for f in (first, *rest))
-    assert first.result()[1] == {"id": {"number": 1}}
+    # The early one's facts would have been a difference.
+    assert [f.exception() for f in (first, *rest)] == [None] * 3
 
 
 @pytest.mark.parametrize("message", [
@@ -119,7 +145,7 @@ def test_what_is_no_host_is_sent_away(message):
     assert stranger.recv(1) == b""
     stranger.close()
     second, = start(pool, [place(port, 1, 2)])
-    assert first.result() == second.result() and len(first.result()) == 2
+    assert first.exception() is None and second.exception() is None
 
 
 def test_a_port_in_use_is_named():
