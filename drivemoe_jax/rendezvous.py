@@ -101,8 +101,9 @@ class _Host:
     visitor.settimeout(VISITOR_S)
     try:
       told = _read(visitor)
-      process, count = told["process"], told["processes"]
-    except (OSError, ValueError, KeyError, TypeError):
+      process, count = int(told["process"]), int(told["processes"])
+      _flat(told["facts"])  # or it has none
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
       visitor.close()
       return None
     place = self._place
@@ -177,8 +178,7 @@ def compare(everyone):
     PeerError, or ConfigError where only the configs differ: naming the first
       difference, both values and the processes.
   """
-  flat = [{(group, name): value for group, part in facts.items()
-           for name, value in part.items()} for facts in everyone]
+  flat = [_flat(facts) for facts in everyone]
   differ = []
   for key in dict.fromkeys(key for facts in flat for key in facts):
     holders = {}
@@ -196,6 +196,11 @@ def compare(everyone):
   kind = errors.ConfigError if group == CONFIG else errors.PeerError
   raise kind(f"the hosts differ in {group}: {name} is {told}{others}; start "
              "the same command of the same checkout on every host")
+
+
+def _flat(facts):
+  return {(group, name): value for group, part in facts.items()
+          for name, value in part.items()}
 
 
 def process_ids(names):

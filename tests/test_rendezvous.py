@@ -136,7 +136,11 @@ def test_a_process_that_starts_again_takes_its_own_place(pause_s):
 
 
 @pytest.mark.parametrize("message", [
-    b"GET / HTTP/1.1\r\n\r\n", b"\n", b"[]\n", b'{"process": 1}\n'])
+    b"GET / HTTP/1.1\r\n\r\n", b"\n", b"[]\n", b'{"process": 1}\n',
+    b'{"process": 1, "processes": 2}\n',
+    b'{"process": 1, "processes": 2, "facts": [1]}\n',
+    b'{"process": 1, "processes": 2, "facts": {"code": 1}}\n',
+    b'{"process": [1], "processes": 2, "facts": {}}\n'])
 def test_what_is_no_host_is_sent_away(message):
   port = free_port()
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
