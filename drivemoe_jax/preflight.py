@@ -8,6 +8,7 @@ finding is shared, so that all hosts end with the same words.
 import os
 import secrets
 import socket
+import sys
 import time
 
 import jax
@@ -26,7 +27,8 @@ def run(config, workdir):
 
   Raises:
     MeshError, ConfigError: sizes that do not fit the devices.
-    HbmError: more memory needed than a device has.
+    HbmError: the state and batch alone are more than a device has; where only
+      the estimated peak is, process 0 warns.
     StorageError, CheckpointError: a working directory that cannot be written,
       or that the hosts do not share.
   """
@@ -41,15 +43,25 @@ def run(config, workdir):
   seconds = probe(workdir)
   memory = analytic.memory(config, sizes)
   limit = (device.memory_stats() or {}).get("bytes_limit")
-  if limit and memory["peak"] > limit:
-    raise errors.HbmError(
-        f"a device needs about {memory['peak'] / 2**30:.1f} GiB (estimate) and "
-        f"has {limit / 2**30:.1f}; lower per_device_batch, set model.remat to "
-        "full, or use more devices; launch.plan tells by how much")
+  _check_memory(memory, limit)
   return {"hosts": members, "devices": jax.device_count(), "mesh": sizes,
           "global_batch": config.global_batch, "microbatches": pieces,
           "storage": {"workdir": workdir, "seen_after_s": seconds},
           "memory": {"method": "analytic", "limit": limit, **memory}}
+
+
+def _check_memory(memory, limit):
+  """Refuses by what is exact, warns by what is an estimate."""
+  if limit and memory["arguments"] > limit:
+    raise errors.HbmError(
+        f"a device must hold {memory['arguments'] / 2**30:.1f} GiB (state and "
+        f"batch alone) and has {limit / 2**30:.1f}; use more devices or a "
+        "larger mesh.fsdp; launch.plan tells by how much")
+  if limit and memory["peak"] > limit and hosts.first():
+    print(f"W-HBM: a device needs about {memory['peak'] / 2**30:.1f} GiB "
+          f"(estimate, within a third) and has {limit / 2**30:.1f}; run "
+          "launch.plan, which compiles, or lower per_device_batch or set "
+          "model.remat to full", file=sys.stderr, flush=True)
 
 
 def probe(workdir):

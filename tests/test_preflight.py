@@ -50,10 +50,29 @@ def test_a_folder_that_cannot_be_written_ends_it(tmp_path, capsys):
   assert capsys.readouterr().err.startswith("E-DISK: process 0 cannot write")
 
 
-def test_too_little_memory_ends_it(tmp_path, monkeypatch):
-  device = types.SimpleNamespace(
-      device_kind="small", memory_stats=lambda: {"bytes_limit": 1000})
-  found = cli.load_config(small_run.CONFIG, SMALL)
-  monkeypatch.setattr(preflight.jax, "local_devices", lambda: [device])
-  with pytest.raises(errors.HbmError, match="has 0.0; lower per_device_batch"):
-    preflight.run(found, str(tmp_path))
+@pytest.fixture
+def limited(tmp_path, monkeypatch):
+  """Runs the checks on a device of so many bytes."""
+  def run_limited(limit):
+    device = types.SimpleNamespace(
+        device_kind="small", memory_stats=lambda: {"bytes_limit": limit})
+    monkeypatch.setattr(preflight.jax, "local_devices", lambda: [device])
+    return preflight.run(cli.load_config(small_run.CONFIG, SMALL),
+                         str(tmp_path))["memory"]
+  return run_limited
+
+
+def test_a_state_that_no_device_can_hold_ends_it(limited):
+  held = limited(1 << 50)["arguments"]
+  with pytest.raises(errors.HbmError, match="has 0.0; use more devices"):
+    limited(held - 1)
+
+
+def test_too_high_an_estimate_is_a_warning(limited, capsys):
+  memory = limited(1 << 50)
+  assert not capsys.readouterr().err
+  assert limited(memory["arguments"])["peak"] == memory["peak"]
+  err = capsys.readouterr().err
+  assert err.startswith("W-HBM: ") and "run launch.plan" in err
+  limited(memory["peak"])
+  assert not capsys.readouterr().err
