@@ -65,13 +65,24 @@ install_gcsfuse() {
 }
 
 mount_at() {  # folder, gcsfuse options...: mounts the bucket there
-  local folder="$1"
+  local folder="$1" wanted
   shift
-  if ! mountpoint -q "$folder" || ! ls "$folder" >/dev/null 2>&1; then
-    fusermount -uz "$folder" 2>/dev/null || true
-    mkdir -p "$folder"
-    gcsfuse "$@" "$BUCKET" "$folder"
+  wanted="$* $BUCKET"
+  if mountpoint -q "$folder" && ls "$folder" >/dev/null 2>&1; then
+    [ "$(cat "$folder.mount" 2>/dev/null)" != "$wanted" ] || return 0
+    if running; then  # its checkpoints would go elsewhere from now on
+      echo "E-CONFIG: $folder is mounted with" \
+        "'$(cat "$folder.mount" 2>/dev/null)', not '$wanted', and a training" \
+        "uses it; pod.sh stop, then install" >&2
+      exit 2
+    fi
   fi
+  # Gone before the mount: it never tells of another one than there is.
+  rm -f "$folder.mount"
+  fusermount -uz "$folder" 2>/dev/null || true
+  mkdir -p "$folder"
+  gcsfuse "$@" "$BUCKET" "$folder"
+  printf '%s\n' "$wanted" >"$folder.mount"
 }
 
 mount_bucket() {
@@ -173,7 +184,8 @@ stop() {
 }
 
 # Whatever ends a verb early is told in the form that pod.sh counts.
-trap 'code=$?; [ "$code" = 0 ] || report exit "$code" "${1:-} failed"' EXIT
+VERB="${1:-}"
+trap 'code=$?; [ "$code" = 0 ] || report exit "$code" "$VERB failed"' EXIT
 mkdir -p "$STATE"
 case "${1:-}" in
   install)

@@ -1,5 +1,6 @@
 """worker.sh: one training on a worker, its end and its exit code."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -68,10 +69,9 @@ STUBS = {  # name -> what it does beside writing down how it was called
 }
 
 
-@pytest.mark.parametrize("cache", ["0", "40"])
-def test_install_brings_a_python_and_mounts_the_bucket(worker, cache):
-  folder = worker.base.parent
-  for name, does in STUBS.items():
+def put_stubs(folder, **more):
+  """Puts STUBS, a setup.sh and a Python that write down their calls."""
+  for name, does in (STUBS | more).items():
     path = folder / (".local/bin" if name == "uv" else "bin") / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\necho "{name} $*" >>"$WORKER_BASE/calls"\n'
@@ -81,6 +81,12 @@ def test_install_brings_a_python_and_mounts_the_bucket(worker, cache):
       'echo "setup $PYTHON" >>"$WORKER_BASE/calls"\n')
   (folder / "tree" / ".venv" / "bin" / "python").write_text(
       '#!/bin/sh\necho "venv $*" >>"$WORKER_BASE/calls"\n')
+
+
+@pytest.mark.parametrize("cache", ["0", "40"])
+def test_install_brings_a_python_and_mounts_the_bucket(worker, cache):
+  folder = worker.base.parent
+  put_stubs(folder)
   assert worker("install", DATA_CACHE_GB=cache) == "ready"
   calls = (worker.base / "calls").read_text().splitlines()
   assert "setup uvs-python" in calls
@@ -98,6 +104,48 @@ def test_install_brings_a_python_and_mounts_the_bucket(worker, cache):
   (worker.base / "calls").unlink()
   assert worker("install") == "ready"  # now without pip
   assert "-e .[tpu]" not in (worker.base / "calls").read_text()
+
+
+def test_install_mounts_again_what_other_settings_ask_for(worker):
+  put_stubs(worker.base.parent, mountpoint='[ -e "$2.mount" ]')
+
+  def mounts(**env):
+    """Which folders were unmounted and mounted; the unmounts come first."""
+    (worker.base / "calls").unlink(missing_ok=True)
+    assert worker("install", **env) == "ready"
+    words = [line.split() for line in
+             (worker.base / "calls").read_text().splitlines()]
+    done = [(w[0], os.path.basename(w[-1])) for w in words
+            if w[0] in ("fusermount", "gcsfuse")]
+    assert [name for name, _ in done] == (
+        len(done) // 2 * ["fusermount", "gcsfuse"])
+    return [folder for name, folder in done if name == "gcsfuse"]
+
+  assert mounts() == ["bucket", "data"]
+  assert mounts() == []
+  assert mounts(DATA_CACHE_GB="40") == ["data"]
+  assert mounts(DATA_CACHE_GB="40", DATA="other") == ["data"]
+  assert mounts(DATA_CACHE_GB="40", DATA="other", BUCKET="b2") == [
+      "bucket", "data"]
+  assert mounts(DATA_CACHE_GB="40", DATA="other", BUCKET="b2") == []
+  assert not list((worker.base / "bucket").iterdir())
+  put_stubs(worker.base.parent, gcsfuse="exit 1", mountpoint="true")
+  assert worker("install") == "exit 1 install failed"
+  put_stubs(worker.base.parent, mountpoint="true")  # which one is not known
+  assert mounts(DATA_CACHE_GB="40", DATA="other", BUCKET="b2")[0] == "bucket"
+
+
+def test_install_leaves_a_running_trainings_mounts_alone(worker):
+  state = worker.base / "state"
+  state.mkdir(parents=True)
+  put_stubs(worker.base.parent, mountpoint='[ -e "$2.mount" ]')
+  assert worker("install") == "ready"
+  with open(state / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (worker.base / "calls").unlink()
+    assert worker("install") == "ready"
+    assert worker("install", BUCKET="b2") == "exit 2 install failed"
+    assert "fusermount" not in (worker.base / "calls").read_text()
 
 
 def settle(run, wanted):
