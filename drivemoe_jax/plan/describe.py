@@ -64,7 +64,7 @@ def prepare(config, request):
   batch = (8 if train else 1) if batch is None else batch
   c = config.copy_and_resolve_references().unlock()
   c.mesh.update(request.mesh if train else
-                dict.fromkeys(sharding.AXES, 1))
+                dict.fromkeys(sharding.AXES, 1) | {"preset": ""})
   sizes = build.mesh_sizes(c, devices)
   used = math.prod(sizes.values())
   if used != devices:

@@ -130,6 +130,14 @@ def test_a_sampler_runs_on_one_chip_with_narrow_weights(capsys):
   assert 0.5 * wide < narrow < 0.8 * wide
 
 
+def test_a_sampler_asks_nothing_of_the_run_s_mesh(capsys):
+  flags = ("--topology", "v5e:2x2", "--what", "sample")
+  _, plain, _ = tiny(capsys, *flags)
+  status, preset, _ = tiny(capsys, *flags, "--config.mesh.preset=v5e-16")
+  assert status == 0 and preset == plain
+  assert preset["mesh"] == {"data": 1, "fsdp": 1, "expert": 1}
+
+
 def test_the_compilers_refusal_is_read():
   first = compiled.out_of_memory(
       "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 18.53G "
