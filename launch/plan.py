@@ -79,6 +79,7 @@ def _writer(path):
 
 
 def run(args):
+  flags.check_positive(args, "slices")
   config = cli.load_config(args.config, args.overrides)
   mesh = mesh_sizes(args.mesh)
   set_environment()

@@ -60,6 +60,15 @@ def test_arguments_are_the_state_in_its_shards(capsys):
   assert 0.25 * whole < shared < 0.6 * whole
 
 
+def test_a_second_slice_doubles_chips_and_not_what_each_holds(capsys):
+  flags = ("--topology", "v5e:2x2", "--batch-per-chip", "4", "--mesh")
+  _, one, _ = tiny(capsys, *flags, "data=1,fsdp=4")
+  status, two, _ = tiny(capsys, *flags, "data=2,fsdp=4", "--slices", "2")
+  assert status == 0 and (one["slices"], two["slices"]) == (1, 2)
+  assert (one["chips"], two["chips"]) == (4, 8)
+  assert two["bytes_per_chip"] == one["bytes_per_chip"]
+
+
 def test_a_chip_of_two_devices_is_told_and_counted_whole(capsys):
   status, v4, _ = tiny(capsys, "--topology", "v4:2x2x1", "--mesh",
                        "data=8,fsdp=1", "--batch-per-chip", "2")
@@ -81,7 +90,10 @@ def test_a_chip_of_two_devices_is_told_and_counted_whole(capsys):
     (("--topology", "v5e:2x2", "--mesh", "tensor=2"), "'tensor=2'"),
     (("--topology", "v5e:2x2", "--mesh", "fsdp=x"), "'fsdp=x'"),
     (("--topology", "v5e:2x2", "--mesh", "fsdp=4",
-      "--batch-per-chip", "0"), "multiple of")])
+      "--batch-per-chip", "0"), "multiple of"),
+    (("--topology", "v5e:2x2", "--slices", "0"), "--slices 0: must be"),
+    (("--topology", "v5e:2x2", "--slices", "2", "--mesh", "data=1,fsdp=4"),
+     "of the 8 devices of 2 x v5e:2x2")])
 def test_what_a_user_can_get_wrong(capsys, flags, message):
   status, result, err = tiny(capsys, *flags)
   assert status == 2 and result is None and message in err
