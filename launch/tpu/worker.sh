@@ -105,13 +105,16 @@ mount_bucket() {
   ln -sfn "$BASE/data" "$ROOT/prepared"
 }
 
-command_line() {  # sets COMMAND: what train and preflight share
+command_line() {  # train|preflight: sets COMMAND, what it is called with
   COMMAND=(--config "$CONFIG" --workdir "bucket/$RUN" --distributed auto
     --config.compile_cache=bucket/cache/xla)
   [ -z "${DATA:-}" ] || COMMAND+=(--config.data.root=prepared)
-  local extra
+  local extra word
   read -r -a extra <<<"${TRAIN_ARGS:-}"
-  COMMAND+=("${extra[@]}")
+  for word in "${extra[@]}"; do
+    # Preflight ends at a flag of train's own, such as --accept-change.
+    [[ "$1" = preflight && "$word" != --config.* ]] || COMMAND+=("$word")
+  done
   cd "$ROOT"
 }
 
@@ -120,7 +123,7 @@ supervise() {  # the session that `start` leaves behind
   exec 9>"$STATE/lock"
   flock -w 10 9 || exit 0  # `running` holds it for a moment when it looks
   trap : TERM HUP  # the training gets them too, saves, and is waited for
-  command_line
+  command_line train
   "$PY" -m launch.train "${COMMAND[@]}" >>"$STATE/train.log" 2>&1 || code=$?
   # The console goes to the bucket too: a spot worker takes its disk along.
   timeout 60 gcloud storage cp --quiet "$STATE/train.log" \
@@ -198,7 +201,7 @@ case "${1:-}" in
     report ready
     ;;
   preflight)
-    command_line
+    command_line preflight
     "$PY" -m launch.preflight "${COMMAND[@]}"
     report ready
     ;;

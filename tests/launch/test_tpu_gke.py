@@ -97,6 +97,13 @@ def test_the_containers_script_runs_preflight_then_trains(stub):
   done = subprocess.run(container["command"], text=True, capture_output=True,
                         env=env | {"FAILS": "launch.preflight"})
   assert done.returncode == 4 and "launch.train" not in done.stdout
+  more = "--accept-change data --config.seed=1"
+  done = subprocess.run(
+      container["command"], text=True, capture_output=True,
+      env=env | {"FAILS": "", "TRAIN_ARGS": more})
+  assert done.stdout.splitlines() == [
+      f"-m launch.preflight {both}",
+      f"-m launch.train {both.replace('--config.seed=1', more)}"]
 
 
 def test_gke_verbs_and_their_dry_runs(stub):

@@ -179,6 +179,21 @@ def test_an_earlier_starts_reason_is_not_told_again(worker):
   assert settle(worker, "exit") == "exit 9 "
 
 
+def test_preflight_gets_only_the_configs_flags_of_trains(worker):
+  worker.base.mkdir(exist_ok=True)
+  (worker.base / "code").write_text("0")
+  more = "--accept-change data --config.seed=1 --dry-run --config.name=a=b"
+  assert worker("preflight", TRAIN_ARGS=more) == "ready"
+  worker("start", TRAIN_ARGS=more)
+  settle(worker, "exit 0")
+  checked, trained = (worker.base / "args").read_text().splitlines()
+  assert checked.startswith("-m launch.preflight ")
+  assert checked.endswith(" --config.data.root=prepared --config.seed=1 "
+                          "--config.name=a=b")
+  assert trained.endswith(f" --config.data.root=prepared {more}")
+  assert worker("preflight", TRAIN_ARGS="--accept-change data") == "ready"
+
+
 def test_stop_lets_the_training_save(worker):
   worker("start")
   settle(worker, "running step")
