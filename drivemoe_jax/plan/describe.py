@@ -163,6 +163,12 @@ def _add_memory(result, memory, chip, config, request, say):
   return result
 
 
+def _per_chip(moves, chip):
+  """hlo.by_kind, whose bytes are per device, for a chip."""
+  return {kind: entry | {"bytes": entry["bytes"] * chip.devices}
+          for kind, entry in hlo.by_kind(moves).items()}
+
+
 def add_program(result, program, config, chip, request):
   """What the compiled text tells; refused where a loop's count is unknown."""
   model, train = build.model(config), request.what == "train"
@@ -177,8 +183,8 @@ def add_program(result, program, config, chip, request):
       "estimated_cycles": program.cycles,
       "estimated_ms": 1e3 * seconds,
       "estimated_mfu": result["ideal_ms"] / (1e3 * seconds),
-      "collectives": hlo.by_kind(program.collectives),
-      "across_slices": hlo.by_kind(program.across),
+      "collectives": _per_chip(program.collectives, chip),
+      "across_slices": _per_chip(program.across, chip),
       "bound_ms": {
           "compute": result["ideal_ms"],
           "bytes": 1e3 / chip.bandwidth * (

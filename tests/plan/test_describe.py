@@ -175,6 +175,22 @@ def test_loops_of_unknown_length_refuse_all_totals():
   assert result["estimated_ms"] is None and result["collectives"] is None
 
 
+@pytest.mark.parametrize("topology, devices", [("v4:2x2x1", 8),
+                                               ("v5p:2x2x1", 4)])
+def test_collectives_are_told_per_chip(topology, devices):
+  config, request, chip, sizes = describe.prepare(
+      cli.load_config("configs/tiny.py"),
+      describe.Request(topology, {"fsdp": devices}))
+  result = describe.frame(config, chip, sizes, request)
+  result["bytes_per_chip"] = {"arguments": 1, "temporaries": 1}
+  moved = hlo.Moved("all-reduce", (("f32", (5,)),), 20, 3, None, (0, 1), "here")
+  describe.add_program(
+      result, hlo.Program(cycles=10, collectives=[moved], across=[moved]),
+      config, chip, request)
+  told = {"all-reduce": {"count": 3, "bytes": 60 * devices // 4}}
+  assert result["collectives"] == result["across_slices"] == told
+
+
 @pytest.mark.parametrize("dtype, shape, group, dimension, fault", [
     ("bf16", (64, 192, 1), (0, 1), 0, None),
     ("f32", (2048, 2, 192), (0, 1), 0, "not_bf16"),
