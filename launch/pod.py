@@ -180,12 +180,11 @@ class _Parent:
     if status == -signal.SIGABRT and ABORT in said:
       raise errors.PeerError(self._verdict(said))
     told = re.search(r"^E-[A-Z]+: ", said, re.M)
-    if status in (0, PREEMPTED) or told:
-      return status
-    tail = "\n".join(said.splitlines()[-TAIL:])
-    how = f"signal {-status}" if status < 0 else f"status {status}"
-    print(f"{tail}\nthe process ended with {how}; log: {self._log.name}",
-          file=sys.stderr)
+    if status not in (0, PREEMPTED) and not told:
+      tail = "\n".join(said.splitlines()[-TAIL:])
+      how = f"signal {-status}" if status < 0 else f"status {status}"
+      print(f"{tail}\nthe process ended with {how}; log: {self._log.name}",
+            file=sys.stderr)
     return 128 - status if status < 0 else status
 
   def _verdict(self, said):

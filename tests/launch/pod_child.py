@@ -43,7 +43,9 @@ def run(args):
       raise errors.DataError("shard 17 is broken")
     if args.mode == "bug":
       raise KeyError("a bug")
-    if args.mode == "killed":
+    if args.mode == "told and killed":
+      print("E-DATA: shard 17 is broken", file=sys.stderr, flush=True)
+    if args.mode.endswith("killed"):
       os.kill(os.getpid(), signal.SIGKILL)
     if args.mode == "sleep":
       stopped = []

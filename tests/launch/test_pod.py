@@ -76,6 +76,11 @@ def test_what_nothing_explains_shows_the_log_s_end(tmp_path, mode, status,
   assert lines[-1].endswith("process-0.log")
 
 
+def test_a_signal_after_an_error_is_a_shell_s_status(tmp_path):
+  assert run(tmp_path, "told and killed", *HERE)[::2] == (
+      137, ["E-DATA: shard 17 is broken"])
+
+
 def sleeping(workdir):
   """(parent, pid of its child) that wait to be ended."""
   parent = subprocess.Popen(command(workdir, "sleep", *HERE), cwd=ROOT,
