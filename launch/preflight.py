@@ -6,7 +6,8 @@ python -m launch.preflight --config configs/tiny.py --workdir runs/tiny
 
 Start it on every host with the flags of the run, or without them on one. Exit
 6: hosts that do not come or differ. 2: config, mesh, batch or memory. 4:
-storage that is not writable or not shared. Nothing is left behind.
+storage that is not writable or not shared. The probe file goes away again; a
+new WORKDIR stays, on several hosts with the logs in WORKDIR/logs.
 """
 
 import sys
