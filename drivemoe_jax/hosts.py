@@ -5,6 +5,7 @@ callers have no second path. Every wait has a name and an end.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -38,6 +39,12 @@ BROKEN_LINK = re.compile(r"Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|[Hh]eartbeat"
 def first():
   """Whether this is process 0, which logs and writes for all."""
   return jax.process_index() == 0
+
+
+def own_words(say):
+  """`say` on process 0; on others the host's log, which is standard error."""
+  return say if first() else functools.partial(print, file=sys.stderr,
+                                               flush=True)
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def run(config, workdir, say=print, accepted=()):
   config = build.with_counts(config, train)
   total = _updates(config, len(train))
   mesh = sharding.make_mesh(sizes)
-  cache = compile_cache.use(config.compile_cache, say)
+  cache = compile_cache.use(config.compile_cache, hosts.own_words(say))
   tx = build.optimizer(config, shapes)
   shardings = steps.state_shardings(model, tx, mesh)
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,

@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax import build, checkpoint, init_from, sharding, step, train
+from drivemoe_jax import (
+    build,
+    checkpoint,
+    compile_cache,
+    hosts,
+    init_from,
+    sharding,
+    step,
+    train,
+)
 from tests.data_pipeline import fixtures
 from tests.small_run import (
     Killed,
@@ -54,6 +63,23 @@ def undisturbed(routes, tmp_path_factory):
   assert status == 0 and lines[-1] == "done: step 8"
   assert lines[0].startswith("start: step 0 of 8")
   return workdir
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_host_tells_of_its_own_cache(routes, tmp_path, monkeypatch,
+                                           capsys, first):
+  def use(folder, say):
+    say("W-CACHE: no such folder")
+    raise Killed
+
+  monkeypatch.setattr(hosts, "first", lambda: first)
+  monkeypatch.setattr(compile_cache, "use", use)
+  said = []
+  with pytest.raises(Killed):
+    train.run(load(routes), str(tmp_path), said.append)
+  warned = "W-CACHE: no such folder" in capsys.readouterr().err
+  assert (said[-1:] == ["W-CACHE: no such folder"], warned) == (
+      first, not first)
 
 
 def test_a_run_interrupted_twice_ends_bit_for_bit_the_same(
