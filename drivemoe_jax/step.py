@@ -126,13 +126,15 @@ def state_from(params, tx, mesh):
 
 
 def draw(key, batch_size, model, time_sampling):
-  """Random part of a batch: time [B], noise [B,H,2], gumbel [B,V]."""
+  """Random part of a batch: time [B], noise [B,H,2], gumbel [B,V], and the
+  number of each row [B], which the dropout key is folded with."""
   time, noise, gumbel = jax.random.split(key, 3)
   return {
       "time": flow.sample_time(time, batch_size, time_sampling),
       "noise": jax.random.normal(
           noise, (batch_size, model.horizon, model.action_dim)),
       "gumbel": jax.random.gumbel(gumbel, (batch_size, model.num_views)),
+      "row": jnp.arange(batch_size),
   }
 
 
@@ -150,11 +152,14 @@ def make_loss(model, *, camera_choice, skill_choice, weights, alphas,
     labels = {k: batch[k] if k in batch else None for k in LABELS}
     noisy = flow.interpolate(batch["noise"], batch["action"], batch["time"],
                              sigma_min)
+    dropout = None
+    if model.camera_dropout > 0:
+      dropout = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["row"])
     velocity, out = model.apply(
         {"params": params}, **{k: batch[k] for k in OBSERVATION}, **labels,
         noisy_action=noisy, time=batch["time"], gumbel=batch["gumbel"],
         camera_choice=camera_choice, skill_choice=skill_choice,
-        dropout=model.camera_dropout > 0, rngs={"dropout": key})
+        dropout=dropout)
     target = flow.target_velocity(batch["noise"], batch["action"], sigma_min)
     return losses.total(velocity, target, out, **labels, weights=weights,
                         alphas=alphas, gamma=gamma, skill_loss=skill_loss)
@@ -183,14 +188,12 @@ def gradients(loss, params, batch, key, parts, constrain=lambda grads: grads):
     (_, metrics), grads = grad(params, batch, key)
     return constrain(grads), metrics
 
-  def add(total, inputs):
-    index, piece = inputs
-    (_, metrics), grads = grad(params, piece, jax.random.fold_in(key, index))
+  def add(total, piece):
+    (_, metrics), grads = grad(params, piece, key)
     return constrain(jax.tree.map(jnp.add, total, grads)), metrics
 
   zeros = constrain(jax.tree.map(jnp.zeros_like, params))
-  total, metrics = jax.lax.scan(
-      add, zeros, (jnp.arange(parts), split_batch(batch, parts)))
+  total, metrics = jax.lax.scan(add, zeros, split_batch(batch, parts))
   return (jax.tree.map(lambda x: x / parts, total),
           jax.tree.map(lambda x: x.mean(0), metrics))
 

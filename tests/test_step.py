@@ -189,8 +189,8 @@ def initial_params():
 
 @functools.cache
 def run_model(sizes=(1, 1, 1), parts=1, **changes):
-  """Three updates of the real model: run and its log."""
-  model = make_model(**changes)
+  """Three updates of the real model, dropout included: run and its log."""
+  model = make_model(**{"camera_dropout": 0.1} | changes)
   loss = step.make_loss(model, **objective())
   run = Run(model, loss, initial_params(), sizes, microbatches=parts)
   return run, run(*(make_batch(seed=i) for i in range(3)))

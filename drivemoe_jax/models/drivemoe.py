@@ -132,7 +132,7 @@ class DriveMoE(nn.Module):
 
   def __call__(self, *, images, text, proprio, goal, noisy_action, time,
                camera_choice="argmax", skill_choice="router", camera=None,
-               skill=None, gumbel=None, dropout=False):
+               skill=None, gumbel=None, dropout=None):
     """Velocity of a noisy plan, as in training.
 
     Args:
@@ -144,7 +144,7 @@ class DriveMoE(nn.Module):
       camera_choice: "label" (needs `camera` [B]), "straight_through" (needs
         `gumbel` [B,V]; every view is encoded) or "argmax".
       skill_choice: "router", or "label" (needs `skill` [B]).
-      dropout: active in the camera router; needs the "dropout" rng.
+      dropout: [B] keys for the camera router's; None for none.
 
     Returns:
       velocity [B,H,2] float32 and out: `camera_logits` [B,V], `view` one-hot
@@ -170,7 +170,7 @@ class DriveMoE(nn.Module):
     return tokens.reshape(b, i, *tokens.shape[1:])
 
   def look(self, images, text, goal, *, camera_choice="argmax", camera=None,
-           gumbel=None, dropout=False):
+           gumbel=None, dropout=None):
     """Chooses views: vlm stream [B,T,D], valid [B,T] bool, router output."""
     out = {"camera_logits": None, "view": None}
     if self.view == "dynamic":

@@ -19,7 +19,9 @@ FLOAT = jnp.float32
 class CameraRouter(nn.Module):
   """Scores the candidate views from the front image and the goal point.
 
-  A learned query attends to the goal and the front patches.
+  A learned query attends to the goal and the front patches. `dropout` is a
+  key for each sample, so that a mask does not hang on how a batch is cut; None
+  drops nothing.
   """
 
   num_views: int
@@ -28,7 +30,7 @@ class CameraRouter(nn.Module):
   dropout: float
 
   @nn.compact
-  def __call__(self, front, goal, dropout=False):        # [B,N,D], [B,2]
+  def __call__(self, front, goal, dropout=None):         # [B,N,D], [B,2]
     d = front.shape[-1]
     dense = lambda size, name: precision.dense(size, FLOAT, name=name)
     goal = nn.relu(dense(self.hidden, "waypoint_in")(goal.astype(FLOAT)))
@@ -42,7 +44,10 @@ class CameraRouter(nn.Module):
     # The release leaves torch's default epsilon here, whatever its config says.
     x = precision.layer_norm(1e-5, FLOAT, name="norm")(x)
     x = nn.relu(dense(d // 2, "mlp_in")(x))
-    x = nn.Dropout(self.dropout, deterministic=not dropout)(x)
+    if dropout is not None:
+      keep = jax.vmap(lambda key: jax.random.bernoulli(
+          key, 1.0 - self.dropout, x.shape[1:]))(dropout)
+      x = jnp.where(keep, x / (1.0 - self.dropout), 0.0)
     return dense(self.num_views, "mlp_out")(x)
 
 

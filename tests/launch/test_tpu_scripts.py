@@ -3,9 +3,12 @@
 No TPU and no Google Cloud here: the scripts run under stubs, see tpu_stub.py.
 """
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 
 import pytest
 
@@ -127,6 +130,56 @@ def test_flags_and_files(stub):
   status, out, _ = stub.run("--help")
   assert status == 0 and "  resume " in out and "set -e" not in out
   assert stub.run()[0] == 2
+
+
+def test_ctrl_c_ends_a_script_and_the_command_it_waits_for(stub):
+  gcloud = stub.folder / "bin" / "gcloud"
+  gcloud.write_text(
+      '#!/bin/sh\necho $$ >"$STUB/part"\nmv "$STUB/part" "$STUB/pid"\n'
+      'exec sleep 60\n')
+  env = SETTINGS | {"PATH": f"{stub.folder}/bin:{os.environ['PATH']}",
+                    "STUB": str(stub.folder), "LOGS": str(stub.folder)}
+  job = subprocess.Popen(  # a session of its own stands for the terminal
+      ["env", "--default-signal=INT", TPU / "pod.sh", "resume"], env=env,
+      start_new_session=True, stdout=subprocess.DEVNULL)
+  asked, end = stub.folder / "pid", time.monotonic() + 20
+  while not asked.exists():
+    assert time.monotonic() < end
+    time.sleep(0.05)
+  try:
+    os.killpg(job.pid, signal.SIGINT)
+    assert job.wait(timeout=20) in (-signal.SIGINT, 128 + signal.SIGINT)
+    with pytest.raises(ProcessLookupError):
+      os.kill(int(asked.read_text()), 0)
+  finally:
+    for pid in (job.pid, int(asked.read_text())):
+      try:
+        os.kill(pid, signal.SIGKILL)
+      except ProcessLookupError:
+        pass
+    job.wait()
+
+
+def test_an_ssh_that_outlives_its_limit_is_not_waited_for(stub):
+  gcloud = stub.folder / "bin" / "gcloud"
+  gcloud.write_text('#!/bin/bash\necho STATUS w-0 ready\n'
+                    'sleep 60 &\necho $! >"$STUB/pid"\nwait\n')
+  script = """set -euo pipefail
+source "$0/settings.sh"
+source "$0/workers.sh"
+WHERE=() SLICES=1 WORKERS=2
+ask_workers 1 stop
+echo "$OUTCOME"
+kill -0 "$(cat "$STUB/pid")" && kill "$(cat "$STUB/pid")"
+"""
+  env = SETTINGS | {"PATH": f"{stub.folder}/bin:{os.environ['PATH']}",
+                    "STUB": str(stub.folder), "LOGS": str(stub.folder)}
+  with open(stub.folder / "out", "w+", encoding="utf-8") as out:
+    subprocess.run(["bash", "-c", script, TPU], env=env, stdout=out,
+                   check=True, timeout=40)
+    out.seek(0)
+    words = out.read().split("\n")
+  assert words[1:3] == ["STATUS w-0 ready", "silent"]
 
 
 def test_the_example_settings_are_enough(stub):

@@ -238,9 +238,9 @@ def test_bfloat16_keeps_float32_parameters_and_stays_near():
 
 def test_dropout_acts_on_the_camera_router_alone():
   m, params, kw = tree()
-  run = lambda seed, on: forward(m, camera_choice="label", dropout=on)(
-      params, kw | {"rngs": {"dropout": jax.random.key(seed)}})
-  (a, on_a), (b, on_b), (c, off) = run(0, True), run(1, True), run(0, False)
+  keys = lambda seed: {"dropout": jax.random.split(jax.random.key(seed), 3)}
+  run = lambda more: forward(m, camera_choice="label")(params, kw | more)
+  (a, on_a), (b, on_b), (c, off) = run(keys(0)), run(keys(1)), run({})
   np.testing.assert_array_equal(a, b)
   np.testing.assert_array_equal(a, c)
   assert jnp.abs(on_a["camera_logits"] - on_b["camera_logits"]).max() > 1e-4
