@@ -113,6 +113,9 @@ run() {  # seconds, command...: runs it for at most so long, or prints it
   if [ "$DRY_RUN" = yes ]; then
     printf '+ %s\n' "$(quote "$@")"
   else
-    timeout "$limit" "$@"
+    # In the terminal's process group, so that Ctrl-C reaches the command. At
+    # the limit it alone gets the signal: an ssh that gcloud started may live
+    # on, which is harmless as long as nobody waits for its output.
+    timeout --foreground "$limit" "$@"
   fi
 }

@@ -73,11 +73,14 @@ ask_workers() {  # seconds, verb: sets ANSWERS, their STATUS lines; judges
     on_workers "$1" "$command"
     ANSWERS="STATUS worker ${DRY_STATE:-ready}"
   else
+    rm -f "$out"  # what an earlier ssh still writes does not come into this
     if [ "$2" = status ]; then
       on_workers "$1" "$command" >"$out" 2>&1 || true
     else  # shown while it runs
       say "$2 on all workers"
-      on_workers "$1" "$command" 2>&1 | tee "$out" || true
+      on_workers "$1" "$command" > >(exec tee "$out") 2>&1 || true
+      # Not a pipe: an ssh that outlives the limit (see `run`) keeps tee.
+      timeout --foreground 5 tail -s 0.1 --pid="$!" -f /dev/null || true
     fi
     ANSWERS="$(tr -d '\r' <"$out" | grep -ao 'STATUS [a-z0-9].*' | sort -u ||
       true)"
