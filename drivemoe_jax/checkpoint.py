@@ -131,6 +131,8 @@ class Checkpoints:
     found, self._pending = self._pending.result(), None
     if not alone and _on_any_host(found.error) and not found.error:
       return Outcome(found.step, OSError("another host could not write"))
+    if found.error is None:  # agreed: else some hosts would not try it again
+      self._there.add(found.step)
     return found
 
   def _finish(self, step, error):
@@ -142,8 +144,6 @@ class Checkpoints:
         error = OSError(why) if why else None
     except Exception as caught:  # as above
       error = caught
-    if error is None:
-      self._there.add(step)
     try:
       if self._writes and error:
         stepfolders.clear(self._folder)

@@ -13,7 +13,7 @@ import os
 import sys
 
 from data_pipeline import errors
-from launch import cli
+from launch import cli, flags
 
 
 def add_arguments(parser):
@@ -22,8 +22,7 @@ def add_arguments(parser):
                       help="list them, after --adopt too")
   parser.add_argument("--adopt", metavar="PATH",
                       help="folder of one step, whatever its name")
-  parser.add_argument("--json", metavar="FILE",
-                      help="write the list there; - is standard output")
+  flags.add_json(parser, "the list")
 
 
 def run(args):
@@ -39,8 +38,7 @@ def run(args):
   listed = describe(args.workdir)
   if args.json != "-":
     print(text(listed))
-  if args.json:
-    cli.write_json(args.json, listed | {"adopted": adopted})
+  flags.write_json(args, listed | {"adopted": adopted})
 
 
 def describe(workdir):

@@ -19,9 +19,7 @@ def add_arguments(parser):
   flags.add_config(parser)
   parser.add_argument("--workdir", required=True,
                       help="folder of the run, on storage that all hosts see")
-  parser.add_argument("--json", metavar="FILE",
-                      help="process 0 writes the findings there; - is standard "
-                      "output")
+  flags.add_json(parser, "the findings (process 0 does)")
   pod.add_arguments(parser)
 
 
@@ -35,8 +33,7 @@ def run(args):
       if hosts.first():
         if args.json != "-":
           print(preflight.text(found))
-        if args.json:
-          cli.write_json(args.json, found)
+        flags.write_json(args, found)
     return 0
 
   return pod.run(args, "launch.preflight", work)

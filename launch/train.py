@@ -16,20 +16,17 @@ import sys
 
 from data_pipeline import errors
 from drivemoe_jax import resume
-from launch import cli, pod
+from launch import cli, flags, pod
 
 
 def add_arguments(parser):
-  parser.add_argument("--config", required=True, metavar="FILE[:ARG]",
-                      help="configs/*.py; override with --config.key=value")
+  flags.add_config(parser)
   parser.add_argument("--workdir", help="folder of the run")
   parser.add_argument("--dry-run", action="store_true",
                       help="print what would be trained and stop")
   parser.add_argument("--explain", action="store_true",
                       help="with --dry-run: parameter, split, bytes per device")
-  parser.add_argument("--json", metavar="FILE",
-                      help="with --dry-run: write it there; - is standard "
-                      "output")
+  flags.add_json(parser, "what --dry-run finds")
   parser.add_argument("--accept-change", metavar="NAMES",
                       help="go on with another data, seed or global_batch "
                       "(comma-separated); the change is recorded")
@@ -49,8 +46,7 @@ def run(args):
     described = inventory.describe(config)
     if args.json != "-":
       print(inventory.text(described, args.explain))
-    if args.json:
-      cli.write_json(args.json, described)
+    flags.write_json(args, described)
     return 0
   if not args.workdir:
     raise errors.ConfigError("--workdir names the folder of the run")

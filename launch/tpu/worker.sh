@@ -182,7 +182,8 @@ stop() {
     done
     ! running || kill -KILL -- "-$pid" 2>/dev/null || true
   fi
-  rm -f "$STATE/started"
+  # Its code too: what starts next, or fails to, is not told by an old end.
+  rm -f "$STATE/started" "$STATE/exit"
   report idle
 }
 

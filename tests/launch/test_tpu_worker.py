@@ -198,7 +198,18 @@ def test_stop_lets_the_training_save(worker):
   worker("start")
   settle(worker, "running step")
   assert worker("stop") == "idle"
-  assert worker("status") == "exit 75 preempted: step 5"
+  log = (worker.base / "state" / "train.log").read_text()
+  assert log.splitlines()[-1] == "preempted: step 5"
+  assert worker("status") == "idle"
+
+
+def test_stop_clears_the_code_of_a_training_that_ended_before(worker):
+  worker.base.mkdir(exist_ok=True)
+  (worker.base / "code").write_text("0")
+  worker("start")
+  settle(worker, "exit 0")
+  assert worker("stop") == "idle"
+  assert worker("status") == "idle"
 
 
 def test_a_training_that_left_no_code_is_lost(worker):
