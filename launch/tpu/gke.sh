@@ -42,10 +42,13 @@ check_settings() {
   # shellcheck disable=SC2034  # the template names it
   HOSTS=$((chips / CHIPS_PER_HOST))
   for name in TPU_NAME CONFIG IMAGE GKE_ACCELERATOR SERVICE_ACCOUNT \
-      KUEUE_QUEUE TRAIN_ARGS; do
+      KUEUE_QUEUE TRAIN_ARGS BUCKET RUN DATA; do
     [[ ! "${!name}" =~ [^A-Za-z0-9\ ._/:=@,+-] ]] || fail E-CONFIG 2 \
       "$name is '${!name}', with a character that YAML or a shell would" \
       "take for its own; use letters, digits and . _ / : = @ , + -"
+    [[ ! "${!name}" =~ @[A-Z_]+@ ]] || fail E-CONFIG 2 \
+      "$name is '${!name}', and the template would fill in" \
+      "${BASH_REMATCH[0]} again; write it without one @"
   done
   [ -z "$DATA" ] ||
     TRAIN_ARGS="--config.data.root=prepared${TRAIN_ARGS:+ $TRAIN_ARGS}"

@@ -106,6 +106,12 @@ def test_the_containers_script_runs_preflight_then_trains(stub):
       f"-m launch.train {both.replace('--config.seed=1', more)}"]
 
 
+def test_a_value_may_hold_an_at_sign(stub):
+  _, text = render(stub, IMAGE="reg/img@sha256:0a", SERVICE_ACCOUNT="s@p")
+  assert "image: reg/img@sha256:0a\n" in text
+  assert "serviceAccountName: s@p\n" in text
+
+
 def test_gke_verbs_and_their_dry_runs(stub):
   gke = {"script": "gke.sh", "settings": GKE}
   status, out, _ = stub.run("--dry-run", "apply", **gke)
@@ -125,6 +131,10 @@ def test_gke_verbs_and_their_dry_runs(stub):
     ({"TOPOLOGY": "16"}, "TOPOLOGY is '16'"),
     ({"TOPOLOGY": "3x3"}, "9 chips, no multiple of CHIPS_PER_HOST=4"),
     ({"TRAIN_ARGS": 'a" b'}, "TRAIN_ARGS is 'a\" b'"),
+    ({"BUCKET": 'a"b'}, "BUCKET is 'a\"b'"),
+    ({"CONFIG": "a@CONFIG@"}, "would fill in @CONFIG@ again"),
+    ({"RUN": "a/@RUN@"}, "RUN is 'a/@RUN@'"),
+    ({"DATA": "@SLICES@"}, "DATA is '@SLICES@'"),
 ])
 def test_gke_settings_are_checked(stub, env, says):
   status, _, err = stub.run("render", script="gke.sh", settings=GKE | env)
