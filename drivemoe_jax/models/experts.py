@@ -78,14 +78,12 @@ def chosen(x, weights, gating, linear, active, dtype):
   """
   share, index = jax.lax.top_k(weights[0, 0], active)    # [K], [K]
 
-  def add(total, one):
-    share, e = one
-    mine = lambda w: jax.lax.dynamic_slice_in_dim(w, e, 1).astype(dtype)
-    h = hidden_layer(x, mine(gating), share[None, None, None], dtype)
-    return total + precision.einsum("ebtf,efd->btd", h, mine(linear),
-                                    dtype=dtype, out=jnp.float32), None
-
-  total, _ = jax.lax.scan(add, jnp.zeros(x.shape, jnp.float32), (share, index))
+  total = jnp.zeros(x.shape, jnp.float32)
+  for k in range(active):  # not scanned: a loop would be handed copies
+    mine = lambda w: jax.lax.dynamic_slice_in_dim(w, index[k], 1).astype(dtype)
+    h = hidden_layer(x, mine(gating), share[k][None, None, None], dtype)
+    total += precision.einsum("ebtf,efd->btd", h, mine(linear), dtype=dtype,
+                              out=jnp.float32)
   return total.astype(dtype)
 
 
