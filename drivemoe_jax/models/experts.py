@@ -78,11 +78,12 @@ def chosen(x, weights, gating, linear, active, dtype):
   """
   share, index = jax.lax.top_k(weights[0, 0], active)    # [K], [K]
 
+  take = lambda w, e: jax.lax.dynamic_slice_in_dim(w, e, 1).astype(dtype)
   total = jnp.zeros(x.shape, jnp.float32)
   for k in range(active):  # not scanned: a loop would be handed copies
-    mine = lambda w: jax.lax.dynamic_slice_in_dim(w, index[k], 1).astype(dtype)
-    h = hidden_layer(x, mine(gating), share[k][None, None, None], dtype)
-    total += precision.einsum("ebtf,efd->btd", h, mine(linear), dtype=dtype,
+    e = index[k]
+    h = hidden_layer(x, take(gating, e), share[k][None, None, None], dtype)
+    total += precision.einsum("ebtf,efd->btd", h, take(linear, e), dtype=dtype,
                               out=jnp.float32)
   return total.astype(dtype)
 
