@@ -39,3 +39,21 @@ def shared():
   if not (folder / "golden").is_dir():
     pytest.skip("no reference data beside the repository")
   return folder
+
+
+@pytest.fixture(scope="session")
+def routes(tmp_path_factory):
+  """A few synthetic routes with labels; read only."""
+  from tests import small_run  # imports jax, which reads the variables above
+  return small_run.write_routes(tmp_path_factory.mktemp("routes"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(routes, tmp_path_factory):
+  """Folder of a run of one device, steps 1 to 8; read only."""
+  from tests import small_run
+  workdir = tmp_path_factory.mktemp("whole")
+  status, lines = small_run.run(small_run.load(routes), workdir)
+  assert status == 0 and lines[-1] == "done: step 8"
+  assert lines[0].startswith("start: step 0 of 8")
+  return workdir

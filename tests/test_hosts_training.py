@@ -21,11 +21,6 @@ RATE = 2e-3  # above every update's learning rate
 
 
 @pytest.fixture(scope="module")
-def routes(tmp_path_factory):
-  return small_run.write_routes(tmp_path_factory.mktemp("routes"))
-
-
-@pytest.fixture(scope="module")
 def half(routes, tmp_path_factory):
   """The first two updates, by one process on one device.
 
@@ -79,10 +74,9 @@ def together(routes, half, tmp_path_factory):
 def test_two_hosts_end_well_and_only_the_first_speaks(together):
   (status, said, errors), (other, said_by_other, _) = together[1]
   assert (status, other) == (0, 0), errors
-  said = [line for line in said if "[Gloo]" not in line]
   assert said[0].startswith("resume: step 2") and "'fsdp': 2" in said[0]
   assert said[-1] == "done: step 4"
-  assert not [line for line in said_by_other if "[Gloo]" not in line]
+  assert not said_by_other
   logs = together[0] / "logs"
   assert sorted(x.name for x in logs.iterdir()) == [
       "process-0.log", "process-1.log"]
@@ -128,7 +122,6 @@ def test_hosts_survive_the_loss_of_one(routes, tmp_path):
                 *flags(routes, workdir, **change)) as hosts:
     (status, said, errors), (other, _, _) = [h.wait(900) for h in hosts]
   assert (status, other) == (0, 0), errors
-  said = [line for line in said if "[Gloo]" not in line]
   assert said[0].startswith("resume: step 5") or said[0].startswith(
       "resume: step 10"), said[0]
   assert_same_losses(workdir, tmp_path / "alone")
