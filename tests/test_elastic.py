@@ -22,23 +22,9 @@ from tests.small_run import (
     log_of,
     overrides,
     run,
-    write_routes,
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def routes(tmp_path_factory):
-  return write_routes(tmp_path_factory.mktemp("routes"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(routes, tmp_path_factory):
-  """A run of one device, steps 1 to 8."""
-  workdir = tmp_path_factory.mktemp("whole")
-  assert run(load(routes), workdir)[0] == 0
-  return workdir
 
 
 def mesh(data, fsdp, expert):

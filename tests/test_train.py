@@ -34,13 +34,7 @@ from tests.small_run import (
     log_of,
     params_of,
     run,
-    write_routes,
 )
-
-
-@pytest.fixture(scope="module")
-def routes(tmp_path_factory):
-  return write_routes(tmp_path_factory.mktemp("routes"))
 
 
 def events_of(workdir):
@@ -54,15 +48,6 @@ def events_of(workdir):
         found.append((event.step, {
             v.tag: v.simple_value for v in event.summary.value}))
   return found
-
-
-@pytest.fixture(scope="module")
-def undisturbed(routes, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp("whole")
-  status, lines = run(load(routes), workdir)
-  assert status == 0 and lines[-1] == "done: step 8"
-  assert lines[0].startswith("start: step 0 of 8")
-  return workdir
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -23,20 +23,7 @@ from tests.small_run import (
     overrides,
     params_of,
     run,
-    write_routes,
 )
-
-
-@pytest.fixture(scope="module")
-def routes(tmp_path_factory):
-  return write_routes(tmp_path_factory.mktemp("routes"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(routes, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp("whole")
-  assert run(load(routes), workdir)[0] == 0
-  return workdir
 
 
 def start(routes, workdir, *extra):

@@ -33,19 +33,6 @@ from tests.data_pipeline.prepared_folders import (
 )
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-  return write_routes(tmp_path_factory.mktemp("routes"))
-
-
-@pytest.fixture(scope="module")
-def whole(source, tmp_path_factory):
-  """A prepared folder; read only."""
-  out = tmp_path_factory.mktemp("whole")
-  make(source, out)
-  return out
-
-
 def collect(source, out, names, **options):
   raw = windows.collect(source.root, source.labels_root, names, **options)
   return raw, prepared.Prepared(str(out)).collect(names, **options)

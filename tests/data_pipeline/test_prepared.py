@@ -19,17 +19,7 @@ from tests.data_pipeline.prepared_folders import (
     SIZE,
     TEXT,
     contents,
-    make,
-    write_routes,
 )
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-  """A prepared folder; read only."""
-  out = tmp_path_factory.mktemp("whole")
-  make(write_routes(tmp_path_factory.mktemp("routes")), out)
-  return out
 
 
 def copied(whole, tmp_path):
