@@ -8,13 +8,12 @@ Axes: N frames of a route.
 import concurrent.futures
 import dataclasses
 import hashlib
-import json
 import multiprocessing
 import os
 
 import numpy as np
 
-from data_pipeline import errors, frame_numbers, reading, spec
+from data_pipeline import errors, frame_numbers, reading, schema, spec
 
 OFFICIAL_VAL = os.path.join(
     os.path.dirname(__file__), "splits", "bench2drive_base_val.txt")
@@ -70,6 +69,10 @@ def parse_name(name):
   cut short ("..._Route523_Weathe").
   """
   parts = name.split("_")
+  if len(parts) >= 4 and not schema.name(name):
+    raise errors.DataError(
+        f"route name {name!r} is no name of a folder; name it "
+        "<Scenario>_<Town>_Route<id>_Weather<id>")
   if len(parts) < 4:
     raise errors.DataError(
         f"route name {name!r} has {len(parts)} of 4 parts; name it "
@@ -107,8 +110,8 @@ def split(routes, *, val_list=None, val_fraction=None, seed=0):
 
 def _listed(path, routes):
   """The names in a list file, some of which must be among `routes`."""
-  listed = set(reading.content(
-      path, "it must list the validation routes, one a line").decode().split())
+  listed = set(reading.words(
+      path, "it must list the validation routes, one a line"))
   if not listed & set(routes):
     raise errors.DataError(
         f"{path} lists {len(listed)} routes, none of them among the "
@@ -233,25 +236,23 @@ def read_labels(path, frames, table):
     DataError: a file that cannot be read, or an unknown label.
     MisalignedError: labels of another length than the route.
   """
-  try:
-    with open(path, encoding="utf-8") as file:
-      labels = json.load(file)
-  except FileNotFoundError:
+  if not os.path.exists(path):
     raise errors.DataError(
         f"{path} is missing: the route has no such labels; fetch or generate "
-        "them, or leave the route out") from None
-  except (OSError, ValueError) as error:
-    raise errors.DataError(
-        f"{path} cannot be read ({error}); fetch or generate it again"
-        ) from None
+        "them, or leave the route out")
+  labels = reading.json_file(path, "fetch or generate it again",
+                             is_no="cannot be read")
+  if not isinstance(labels, dict):
+    raise errors.DataError(f"{path} is no object of labels; fetch or generate "
+                           "it again")
   keys = list(map(str, range(frames)))
-  if not isinstance(labels, dict) or set(labels) != set(keys):
+  if set(labels) != set(keys):
     raise MisalignedError(
         f"{path} labels {len(labels)} frames, the route has {frames} "
         f"(0 to {frames - 1}); they are of different recordings: fetch or "
         "generate the labels again")
   for t, key in enumerate(keys):
-    if labels[key] not in table:
+    if not isinstance(labels[key], str) or labels[key] not in table:
       raise errors.DataError(
           f"{path}: unknown label {labels[key]!r} at frame {t}; known: "
           f"{', '.join(table)}; correct the file")

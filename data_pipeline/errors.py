@@ -6,14 +6,34 @@ line and exits with `status`; library callers catch them as ValueError.
 """
 
 
+LONGEST = 1500  # characters of a message, whatever it quotes from a file
+
+
 class UserError(ValueError):
   """Base class. `code` leads the message, `status` is the exit status."""
 
   code = "E-USER"
   status = 1
 
+  def __init__(self, message):
+    super().__init__(plain(message))
+
   def __str__(self):
     return f"{self.code}: {self.args[0]}"
+
+
+def plain(text):
+  """The text as one printable line; the middle of a long one is left out.
+
+  What a broken file says stands in messages, and must not fill the screen or
+  speak to the terminal.
+  """
+  text = str(text)
+  if len(text) > LONGEST:
+    text = text[:LONGEST // 2] + " ... " + text[-LONGEST // 2:]
+  return text if text.isprintable() else "".join(
+      c if c.isprintable() else c.encode("unicode_escape").decode()
+      for c in text)
 
 
 class ConfigError(UserError):

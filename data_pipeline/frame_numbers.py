@@ -4,12 +4,9 @@ What a route's samples and a check of the raw files both read: position,
 heading, speed, acceleration, turning and the next route point.
 """
 
-import gzip
-import json
 import math
-import zlib
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 REMEDY = "extract or record the route again, or set on_bad_record=skip"
 
@@ -31,7 +28,7 @@ def read(path, nan_heading):
   """
   try:
     with open(path, "rb") as file:
-      frame = json.loads(gzip.decompress(file.read()))
+      frame = reading.parse(reading.gunzip(file.read()))
     box = frame["bounding_boxes"][0]
     if box["class"] != "ego_vehicle":
       raise errors.DataError(
@@ -45,11 +42,12 @@ def read(path, nan_heading):
         *_finite(path, "angular_velocity", frame["angular_velocity"], 3),
         *_finite(path, "x_command_far", [frame["x_command_far"]], 1),
         *_finite(path, "y_command_far", [frame["y_command_far"]], 1)]
-  except (OSError, EOFError, zlib.error, UnicodeDecodeError,
-          json.JSONDecodeError) as error:
+  except errors.DataError:
+    raise
+  except (OSError, ValueError) as error:
     raise errors.DataError(
         f"{path} cannot be read ({error}); {REMEDY}") from None
-  except (KeyError, IndexError, TypeError) as error:
+  except (KeyError, IndexError, TypeError, OverflowError) as error:
     raise errors.DataError(
         f"{path} is not a Bench2Drive frame ({type(error).__name__}: {error});"
         f" {REMEDY}") from None

@@ -6,6 +6,7 @@ image; TensorFlow's and JAX's give other pixels. Axes: n images, S side.
 
 import functools
 import io
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,11 @@ from data_pipeline import errors, tf_cpu
 # Uniform numbers an image's augmentation takes, in this order.
 DRAWS = ("scale", "ratio", "top", "left", "brightness", "contrast",
          "saturation", "hue")
-# All that Pillow raises for bytes that are no whole image.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# What is raised for bytes that are no whole image.
+UNREADABLE = (OSError, ValueError)
+# Pillow knows fifty formats; one of them starts another program to read it.
+FORMATS = ("JPEG", "PNG")
+MOST_PIXELS = 1 << 25  # of an image: 6 times 4K, 100 MB
 
 
 def load(path, size):
@@ -40,9 +44,28 @@ def load(path, size):
 
 def decode(data, size):
   """Encoded bytes -> [S,S,3] uint8; raises one of UNREADABLE."""
-  with Image.open(io.BytesIO(data)) as image:
-    image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image.convert("RGB"))
+  return opened(data, lambda image: np.asarray(image.resize(
+      (size, size), Image.Resampling.BILINEAR).convert("RGB")))
+
+
+def opened(data, use):
+  """use(Pillow's image of encoded bytes); raises one of UNREADABLE.
+
+  The size is looked at before anything is decoded: a header of a few bytes
+  may claim gigabytes.
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+      with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+          raise ValueError(f"{image.width}x{image.height} pixels are more than "
+                           f"the {MOST_PIXELS} that are read")
+        return use(image)
+  except (OSError, ValueError, MemoryError):
+    raise
+  except Exception as error:  # Pillow raises what it likes for forged bytes
+    raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def augmentation(draws, *, shared_crop=False):

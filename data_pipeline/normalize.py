@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, schema
 
 # Kind of array -> the statistics key of each of its columns. The axes of one
 # sensor share a pair.
@@ -23,6 +23,13 @@ COLUMNS = {
     "action": ("fur_x", "fur_y"),
 }
 KEYS = tuple(dict.fromkeys(key for keys in COLUMNS.values() for key in keys))
+FORMAT = 1  # of the file; the first files do not tell theirs
+SCHEMA = {
+    "horizon": schema.count, "widened": [str],
+    "p01": dict.fromkeys(KEYS, schema.number),
+    "p99": dict.fromkeys(KEYS, schema.number),
+    # Files from before this was an option lack it.
+    "drop_current_point": schema.Maybe(bool)}
 # Below this spread (m, rad or their rates) a number is a constant with noise.
 MIN_RANGE = 1e-3
 
@@ -75,7 +82,8 @@ class Statistics:
             f"{path} holds other statistics; remove it or choose another name")
     draft = f"{path}.partial"
     with open(draft, "w", encoding="utf-8") as file:
-      json.dump({"horizon": self.horizon, "p01": self.p01, "p99": self.p99,
+      json.dump({"format": FORMAT, "horizon": self.horizon,
+                 "p01": self.p01, "p99": self.p99,
                  "widened": list(self.widened),
                  "drop_current_point": self.drop_current_point}, file,
                 indent=1)
@@ -201,20 +209,26 @@ def load(path, horizon, *, any_horizon=False):
 
 
 def _read(path):
-  data = reading.content(path, "compute the statistics first")
-  try:
-    content = json.loads(data)
-    return Statistics(
-        content["horizon"],
-        {key: float(content["p01"][key]) for key in KEYS},
-        {key: float(content["p99"][key]) for key in KEYS},
-        tuple(content["widened"]),
-        # Files from before this was an option lack it.
-        bool(content.get("drop_current_point", False)))
-  except (KeyError, TypeError, ValueError) as error:
+  content = reading.json_file(
+      path, "compute the statistics first", is_no="does not hold statistics",
+      mend="remove it and compute them again")
+  newer = isinstance(content, dict) and content.get("format", FORMAT)
+  if type(newer) is int and newer > FORMAT:
     raise errors.DataError(
-        f"{path} does not hold statistics ({type(error).__name__}: {error}); "
-        "remove it and compute them again") from None
+        f"{path} is of format {newer}, this program reads format {FORMAT}; "
+        "use the version that wrote it, or compute them again")
+  why = schema.fault(content, SCHEMA, "the file")
+  why = why or next((
+      f"{key} reaches from {content['p01'][key]} to {content['p99'][key]}"
+      for key in KEYS if not content["p01"][key] < content["p99"][key]), None)
+  if why:
+    raise errors.DataError(
+        f"{path} does not hold statistics ({why}); remove it and compute them "
+        "again")
+  pair = lambda name: {key: float(content[name][key]) for key in KEYS}
+  return Statistics(content["horizon"], pair("p01"), pair("p99"),
+                    tuple(content["widened"]),
+                    bool(content.get("drop_current_point")))
 
 
 def apply(kind, values, statistics):

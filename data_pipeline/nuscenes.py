@@ -14,18 +14,19 @@ import os
 
 import numpy as np
 
-from data_pipeline import bench2drive, errors, images
+from data_pipeline import (
+    bench2drive,
+    errors,
+    images,
+    nuscenes_tables,
+    reading,
+)
 
-FOLDER_OF_CHANNEL = {
-    "CAM_FRONT": "rgb_front", "CAM_FRONT_LEFT": "rgb_front_left",
-    "CAM_FRONT_RIGHT": "rgb_front_right", "CAM_BACK": "rgb_back",
-    "CAM_BACK_LEFT": "rgb_back_left", "CAM_BACK_RIGHT": "rgb_back_right"}
-POSE_CHANNEL = "CAM_FRONT"     # whose poses are the ego's path
 STEP_US = 100_000              # between frames
 OLDEST_US = 600_000            # a keyframe is 0.5 s old at most
 GRAVITY = 9.81                 # m/s^2: Bench2Drive's sensor reads it too
 NODE_EVERY_M, NODE_AHEAD_M = 50.0, 7.5  # route points as Bench2Drive's
-CHUNK = 1 << 20                # characters read at a time
+REMEDY = "start the same command again to sort the tables anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +47,8 @@ class NuScenes:
     return len(self._scene(name).times)
 
   def version(self, name):
-    with open(os.path.join(self.index, f"{name}.json"), "rb") as file:
-      return hashlib.sha256(file.read()).hexdigest()[:16]
+    data = reading.content(os.path.join(self.index, f"{name}.json"), REMEDY)
+    return hashlib.sha256(data).hexdigest()[:16]
 
   def read(self, name):
     scene = self._scene(name)
@@ -67,7 +68,11 @@ class NuScenes:
 
   def _scene(self, name):
     path = os.path.join(self.index, f"{name}.json")
-    return _read_scene(path, os.stat(path).st_mtime_ns)
+    try:
+      changed = os.stat(path).st_mtime_ns
+    except OSError as error:
+      raise errors.DataError(f"{path}: {error.strerror}; {REMEDY}") from None
+    return _read_scene(path, changed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +84,10 @@ class _Scene:
 
 @functools.lru_cache(maxsize=4)
 def _read_scene(path, unused_changed):
-  with open(path, encoding="utf-8") as file:
-    content = json.load(file)
+  content = reading.json_file(path, REMEDY)
+  why = nuscenes_tables.scene_fault(content)
+  if why:
+    raise errors.DataError(f"{path} is no scene: {why}; {REMEDY}")
   cameras = {folder: (np.array([t for t, _ in taken]), [f for _, f in taken])
              for folder, taken in content["cameras"].items()}
   poses = np.array(content["poses"], np.float64)
@@ -113,16 +120,11 @@ def index(root, version, folder, *, keyframes_only=False):
   """
   tables = os.path.join(root, version)
   if not keyframes_only and not os.path.isdir(
-      os.path.join(root, "sweeps", POSE_CHANNEL)):
+      os.path.join(root, "sweeps", nuscenes_tables.POSE_CHANNEL)):
     raise errors.DataError(
-        f"{root}/sweeps/{POSE_CHANNEL}: no such folder; fetch the sweeps, or "
-        "ask for --keyframes-only")
-  try:
-    scenes = _sort_tables(tables, keyframes_only)
-  except KeyError as error:
-    raise errors.DataError(
-        f"{tables}: the tables do not fit together, {error} is missing; "
-        "extract them again") from None
+        f"{root}/sweeps/{nuscenes_tables.POSE_CHANNEL}: no such folder; fetch "
+        "the sweeps, or ask for --keyframes-only")
+  scenes = nuscenes_tables.by_scene(tables, keyframes_only)
   os.makedirs(folder, exist_ok=True)
   for name, content in scenes.items():
     path = os.path.join(folder, f"{name}.json")
@@ -130,88 +132,6 @@ def index(root, version, folder, *, keyframes_only=False):
       json.dump(content, file)
     os.replace(path + ".partial", path)
   return NuScenes(root, folder)
-
-
-def _sort_tables(tables, keyframes_only):
-  """Returns {route name: {"cameras", "poses"}}."""
-  read = functools.partial(_rows, tables)
-  place = {log["token"]: log["location"] for log in read("log")}
-  names = {s["token"]: route_name(s["name"], place[s["log_token"]])
-           for s in read("scene")}
-  scene_of = {s["token"]: names[s["scene_token"]] for s in read("sample")}
-  channel = {s["token"]: s["channel"] for s in read("sensor")}
-  camera = {c["token"]: channel[c["sensor_token"]]
-            for c in read("calibrated_sensor")
-            if channel[c["sensor_token"]] in FOLDER_OF_CHANNEL}
-  scenes = {name: {"cameras": {f: [] for f in FOLDER_OF_CHANNEL.values()},
-                   "poses": []} for name in names.values()}
-  scene_of_pose = {}
-  for row in read("sample_data"):
-    sensor = camera.get(row["calibrated_sensor_token"])
-    if sensor is None:
-      continue  # a radar or the lidar
-    name = scene_of[row["sample_token"]]
-    if sensor == POSE_CHANNEL:
-      scene_of_pose[row["ego_pose_token"]] = name
-    if row["is_key_frame"] or not keyframes_only:
-      scenes[name]["cameras"][FOLDER_OF_CHANNEL[sensor]].append(
-          (row["timestamp"], row["filename"]))
-  for row in read("ego_pose"):
-    if row["token"] in scene_of_pose:
-      x, y, _ = row["translation"]
-      scenes[scene_of_pose[row["token"]]]["poses"].append(
-          (row["timestamp"], x, y, _yaw(row["rotation"])))
-  for name, content in scenes.items():
-    content["poses"].sort()
-    for taken in content["cameras"].values():
-      taken.sort()
-    if min(len(content["poses"]) - 1,
-           *map(len, content["cameras"].values())) < 1:
-      raise errors.DataError(
-          f"{tables}: {name} lacks poses or images of a camera; extract the "
-          "tables again")
-  return scenes
-
-
-def _rows(tables, table):
-  """Yields the rows of a table without holding them all."""
-  path = os.path.join(tables, f"{table}.json")
-  decode = json.JSONDecoder().raw_decode
-  text, at, closed = "", 0, False
-  try:
-    with open(path, encoding="utf-8") as file:
-      while True:
-        while at < len(text) and text[at] in "[], \t\r\n":
-          closed = closed or text[at] == "]"
-          at += 1
-        try:
-          row, at = decode(text, at)
-        except json.JSONDecodeError as error:
-          more = file.read(CHUNK)
-          if more:
-            text, at = text[at:] + more, 0
-            continue
-          if at == len(text) and closed:
-            return
-          raise errors.DataError(
-              f"{path} is no whole table ({error.msg} near its end); extract "
-              "the tables again") from None
-        yield row
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(
-        f"{path} cannot be read ({error}); give the folder that holds the "
-        "tables as --version") from None
-
-
-def route_name(scene, place):
-  """"scene-0061", "boston-seaport" -> a name of Bench2Drive's four parts."""
-  return f"nuScenes_{place}_Route{scene.rpartition('-')[2]}_Weather0"
-
-
-def _yaw(rotation):
-  """Quaternion (w, x, y, z) -> yaw, counter-clockwise from above."""
-  w, x, y, z = rotation
-  return float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
 
 
 def make_route(name, poses, times):

@@ -200,10 +200,10 @@ def _check_same(source, out, options, names, val_routes):
       "horizons": list(options.horizons)}
   made = manifest["options"] | manifest["source"]
   for key, value in asked.items():
-    if made[key] != value:
+    if made.get(key) != value:
       raise errors.ConfigError(
-          f"{out} was prepared with {key} {made[key]}, now {value} is asked "
-          "for; give another --out or remove it")
+          f"{out} was prepared with {key} {made.get(key)}, now {value} is "
+          "asked for; give another --out or remove it")
   routes = {route["name"]: route for route in manifest["routes"]}
   for name in names:
     if name in manifest["skipped"]:

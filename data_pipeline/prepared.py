@@ -6,18 +6,36 @@ cut without opening a shard. Axes: N frames of a route, S image side.
 
 import functools
 import hashlib
-import json
 import os
 import threading
-import zipfile
 
 import numpy as np
 from array_record.python import array_record_module
 
-from data_pipeline import bench2drive, errors, images, reading, records
+from data_pipeline import (
+    bench2drive,
+    errors,
+    images,
+    reading,
+    records,
+    schema,
+    spec,
+)
 from data_pipeline import windows as windows_lib
 
 FORMAT = 1
+# What a manifest must hold; it may hold more.
+SCHEMA = {
+    "options": {"size": schema.count, "encoding": str},
+    "source": schema.Each(lambda value: True),
+    "skipped": schema.Each(str),
+    "files": schema.Each({"bytes": schema.count, "sha256": str}),
+    "shards": [{"file": schema.inside, "split": str, "records": schema.count,
+                "bytes": schema.count, "sha256": str}],
+    "routes": [{"name": schema.name, "split": str, "shard": schema.inside,
+                "first": schema.count, "frames": schema.count, "sha256": str,
+                "version": str}],
+}
 MANIFEST, INDEX = "manifest.json", "index.npz"
 REMEDY = ("check with launch.verify_data, prepare it again, or set "
           "on_bad_record=skip")
@@ -35,21 +53,56 @@ def read_manifest(root):
     DataError: none, a broken one, or one of another format.
   """
   path = os.path.join(root, MANIFEST)
-  data = reading.content(
+  manifest = reading.json_file(
       path, "launch.prepare writes it last, start it again to finish the "
-      "folder")
-  try:
-    manifest = json.loads(data)
-    found = manifest["format"]
-  except (KeyError, TypeError, ValueError) as error:
+      "folder", is_no="is no manifest", mend="prepare the folder again")
+  why = schema.fault(manifest, {"format": int}, "the manifest")
+  if not why and manifest["format"] != FORMAT:
     raise errors.DataError(
-        f"{path} is no manifest ({type(error).__name__}: {error}); prepare "
-        "the folder again") from None
-  if found != FORMAT:
+        f"{path} is of format {manifest['format']}, this program reads format "
+        f"{FORMAT}; prepare the data again, or use the version that wrote it")
+  why = why or schema.fault(manifest, SCHEMA, "the manifest")
+  why = why or _fault_of_routes(manifest)
+  if why:
     raise errors.DataError(
-        f"{path} is of format {found}, this program reads format {FORMAT}; "
-        "prepare the data again, or use the version that wrote it")
+        f"{path} is no manifest ({why}); prepare the folder again")
   return manifest
+
+
+def _fault_of_routes(manifest):
+  """What does not fit together in a manifest of the right form, or None."""
+  names = {route["name"] for route in manifest["routes"]}
+  if len(names) != len(manifest["routes"]):
+    return "a route is in it twice"
+  files = {shard["file"]: shard["records"] for shard in manifest["shards"]}
+  for route in manifest["routes"]:
+    end = route["first"] + route["frames"]
+    if end > files.get(route["shard"], -1):
+      return (f"{route['name']} ends at record {end} of {route['shard']}, "
+              f"which has {files.get(route['shard'], 'none')}")
+    if route["split"] not in ("train", "val"):
+      return f"{route['name']} is in {route['split']!r}"
+  return next((f"the file {name!r} is elsewhere" for name in manifest["files"]
+               if not schema.inside(name)), None)
+
+
+def fault_of_arrays(arrays, frames):
+  """What is wrong with {key: array} of records.NUMBERS and LABELS, or None."""
+  for key, field in (records.NUMBERS | records.LABELS).items():
+    found, want = arrays[key], (frames, *field.shape)
+    if found.shape[:1] != (frames,):
+      return (f"{len(found) if found.shape else 0} rows of {key} for {frames} "
+              "frames")
+    if found.shape != want or found.dtype != np.dtype(field.dtype):
+      return f"{key} is {found.dtype} {found.shape}, want {field.dtype} {want}"
+    if key in records.NUMBERS and not np.isfinite(found).all():
+      return f"{key} is not finite"
+  for key, classes in (("camera", spec.Camera), ("skill", spec.Skill)):
+    ids = arrays[key]
+    if len(ids) and not (records.UNLABELLED <= ids.min()
+                         and ids.max() < len(classes)):
+      return f"{key} has labels from {ids.min()} to {ids.max()}"
+  return None
 
 
 def file_hash(path):
@@ -75,18 +128,14 @@ class Prepared:
   def _read_index(self, frames):
     path = os.path.join(self.root, INDEX)
     try:
-      with np.load(path) as content:
-        arrays = {key: content[key] for key in (
-            *records.NUMBERS, *records.LABELS)}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+      arrays = reading.arrays(path, (*records.NUMBERS, *records.LABELS))
+    except (OSError, ValueError) as error:
       raise errors.DataError(
           f"{path} cannot be read ({error}); prepare the folder again"
           ) from None
-    for key, array in arrays.items():
-      if len(array) != frames:
-        raise errors.DataError(
-            f"{path}: {len(array)} rows of {key}, the manifest counts "
-            f"{frames} frames; prepare the folder again")
+    why = fault_of_arrays(arrays, int(frames))
+    if why:
+      raise errors.DataError(f"{path}: {why}; prepare the folder again")
     return arrays
 
   def names(self):
@@ -157,7 +206,7 @@ class Shards:
       reader = self._open(route["shard"])
     try:
       (data,) = reader.read([number])
-      return records.decode(data)
+      return records.check(records.decode(data))
     except (RuntimeError, ValueError, IndexError) as error:
       raise errors.DataError(
           f"{os.path.join(self._root, route['shard'])} record {number} "
@@ -173,7 +222,7 @@ class Shards:
     for camera in cameras:
       try:
         found[camera] = images.decode(record[camera], size)
-      except (KeyError, *images.UNREADABLE) as error:
+      except images.UNREADABLE as error:
         shard = os.path.join(self._root, self._routes[name]["shard"])
         raise errors.DataError(
             f"{shard}: {camera} of {name} frame {frame} is no readable image "

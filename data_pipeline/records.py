@@ -102,8 +102,24 @@ def of_route(route, frame, images):
   return record | {camera: images[camera] for camera in IMAGES}
 
 
+def check(record):
+  """Returns a decoded record; ValueError unless it has all that one has."""
+  for key in FIELDS:
+    number(record, key)
+  for key in (ROUTE, *IMAGES):
+    if key not in record:
+      raise ValueError(f"no record of a frame: it has no {key}")
+  return record
+
+
 def number(record, key):
-  """One of FIELDS of a decoded record -> array of that shape and dtype."""
+  """One of FIELDS of a decoded record -> array of that shape and dtype.
+
+  Raises:
+    ValueError: it is not there, or of another size.
+  """
+  if key not in record:
+    raise ValueError(f"no record of a frame: it has no {key}")
   field = FIELDS[key]
   dtype = np.dtype(field.dtype).newbyteorder("<")
   value = np.frombuffer(record[key], dtype).reshape(field.shape)

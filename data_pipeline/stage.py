@@ -18,13 +18,22 @@ from multiprocessing import connection
 import numpy as np
 from array_record.python import array_record_module
 
-from data_pipeline import bench2drive, errors, records
+from data_pipeline import (
+    bench2drive,
+    errors,
+    prepared,
+    reading,
+    records,
+    schema,
+)
 
 FORMAT = 1  # of staged files; another is done again
 SUFFIX, NOTE = ".array_record", ".unusable.json"
 # Records are compressed images already. One record a chunk: random access
 # reads nothing else, and each record has its own checksum.
 WRITER_OPTIONS = "group_size:1,uncompressed"
+MADE = {"format": int, "version": str, "size": schema.count, "encoding": str,
+        "frames": schema.count, "sha256": str}  # what a staged file says
 
 
 def stage_route(source, folder, size, encoding, name):
@@ -112,12 +121,15 @@ class RouteFile:
       raise self._damaged("it was cut short")
     try:
       (last,) = self._reader.read([count - 1])
-      with np.load(io.BytesIO(last)) as content:
-        self.arrays = {key: content[key] for key in (
-            *records.NUMBERS, *records.LABELS)}
-        self.made = json.loads(str(content["made"]))
-    except (RuntimeError, ValueError, IndexError, OSError, KeyError) as error:
+      self.arrays = reading.arrays(io.BytesIO(last), (
+          "made", *records.NUMBERS, *records.LABELS))
+      self.made = reading.parse(str(self.arrays.pop("made")))
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
       raise self._damaged(error) from None
+    why = schema.fault(self.made, MADE, "made") or prepared.fault_of_arrays(
+        self.arrays, self.made["frames"])
+    if why or count != self.made["frames"] + 1:
+      raise self._damaged(why or f"it holds {count} records")
 
   def __enter__(self):
     return self
@@ -129,8 +141,8 @@ class RouteFile:
     """Yields the decoded records, in order."""
     for t in range(self.made["frames"]):
       try:
-        yield records.decode(self._reader.read([t])[0])
-      except RuntimeError as error:
+        yield records.check(records.decode(self._reader.read([t])[0]))
+      except (RuntimeError, ValueError, IndexError) as error:
         raise self._damaged(error) from None
 
   def _damaged(self, error):
@@ -176,8 +188,11 @@ def unusable(folder, names):
   for name in names:
     path = os.path.join(folder, name + NOTE)
     if os.path.exists(path):
-      with open(path, encoding="utf-8") as file:
-        note = json.load(file)
+      note = reading.json_file(path, "remove it and prepare again")
+      why = schema.fault(note, {"why": str, "misaligned": bool}, "the note")
+      if why:
+        raise errors.DataError(f"{path} is no note of a route ({why}); remove "
+                               "it and prepare again")
       kind = (bench2drive.MisalignedError if note["misaligned"]
               else errors.DataError)
       found[name] = kind(note["why"])

@@ -7,11 +7,10 @@ of this repository (licence), and needs no tokenizer library: both describe
 byte-pair encoding. The result goes into the config as `prompt_ids`.
 """
 
-import json
 import struct
 import sys
 
-from data_pipeline import errors, prompt
+from data_pipeline import errors, prompt, reading, schema
 
 OFFICIAL_TEXT = "predict trajectory"
 SPACE = "\u2581"  # stands for a space in the pieces
@@ -36,7 +35,12 @@ def prompt_ids(text, path=None):
         f"{OFFICIAL_TEXT!r} has known ids; name PaliGemma's tokenizer.model "
         "or tokenizer.json")
   ids, rank = _load(path)
-  return (ids["<bos>"], *_encode(text, ids, rank), ids["\n"])
+  try:
+    return (ids["<bos>"], *_encode(text, ids, rank), ids["\n"])
+  except (KeyError, TypeError) as error:
+    raise errors.ConfigError(
+        f"{path} cannot spell the prompt {text!r}: it lacks {error}; name "
+        "PaliGemma's tokenizer.model or tokenizer.json") from None
 
 
 def _load(path):
@@ -44,10 +48,12 @@ def _load(path):
   try:
     with open(path, "rb") as file:
       content = file.read()
-    found = (_of_json(json.loads(content)) if content.lstrip()[:1] == b"{"
+    found = (_of_json(reading.parse(content)) if content.lstrip()[:1] == b"{"
              else _of_model(content))
     if not {"<bos>", "\n"} <= found[0].keys():
       raise ValueError("it has no <bos> or no newline")
+    if not all(map(schema.count, found[0].values())):
+      raise ValueError("an id is no whole number")
     return found
   except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError,
           struct.error) as error:

@@ -10,7 +10,9 @@ import dataclasses
 import itertools
 from typing import NamedTuple
 
-from data_pipeline import bench2drive, errors
+from data_pipeline import bench2drive, errors, reading
+
+LIST = "it must list the validation routes, one a line"
 
 
 class Fault(NamedTuple):
@@ -92,8 +94,7 @@ def split_faults(val, recordings, checked):
 
 def list_faults(path, present, checked):
   """Yields the faults of a file of validation routes."""
-  with open(path, encoding="utf-8") as file:
-    listed = file.read().split()
+  listed = reading.words(path, LIST)
   for number, name in enumerate(listed, start=1):
     checked["split list"] += 1
     if name not in present:

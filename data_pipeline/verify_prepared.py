@@ -2,13 +2,11 @@
 
 import functools
 import hashlib
-import io
 import os
 
 import numpy as np
-from PIL import Image
 
-from data_pipeline import errors, images, prepared, records, verify
+from data_pipeline import errors, images, prepared, reading, records, verify
 
 REMEDY = "prepare the folder again, or copy it again from where it is whole"
 
@@ -131,10 +129,9 @@ def _image_faults(record, size, path, name, frame, checked):
   for camera in records.IMAGES:
     checked["image"] += 1
     try:
-      with Image.open(io.BytesIO(record[camera])) as image:
-        image.load()
-        found = image.size
-    except images.UNREADABLE as error:
+      _, found = images.opened(
+          record[camera], lambda image: (image.load(), image.size))
+    except (KeyError, *images.UNREADABLE) as error:
       yield verify.Fault("image", name, frame, path, (
           f"{path}: {camera} of {name} frame {frame} is no readable image "
           f"({error}); {REMEDY}"))
@@ -159,8 +156,7 @@ def _split_faults(data, val_list, checked):
     return
   skipped = set(data.manifest["skipped"])
   yield from verify.list_faults(val_list, set(data.routes) | skipped, checked)
-  with open(val_list, encoding="utf-8") as file:
-    listed = set(file.read().split())
+  listed = set(reading.words(val_list, verify.LIST))
   for name in data.routes:
     checked["split"] += 1
     if (name in listed) != (name in val):

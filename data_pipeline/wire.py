@@ -12,6 +12,7 @@ import numpy as np
 from data_pipeline import errors
 
 MAX_CONTAINERS = 1000   # maps and lists in a message
+LONGEST_KEY = 1000
 KINDS = "buif"          # dtypes: bool, unsigned, int, float
 
 
@@ -91,9 +92,10 @@ def read_key(path):
   """
   try:
     with open(path, encoding="utf-8") as file:
-      key = file.readline().strip()
-  except OSError as error:
-    raise errors.ConfigError(f"{path}: {error.strerror}; it must hold the API "
+      key = file.readline(LONGEST_KEY).strip()
+  except (OSError, UnicodeDecodeError) as error:
+    why = getattr(error, "strerror", None) or "it is no text"
+    raise errors.ConfigError(f"{path}: {why}; it must hold the API "
                              "key in its first line") from None
   if not key:
     raise errors.ConfigError(

@@ -13,7 +13,7 @@ import select
 import socket
 import time
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 RETRY_S = 0.2
 LINGER_S = 3.0  # after a fault, for those who have not heard it
@@ -103,7 +103,8 @@ class _Host:
       told = _read(visitor)
       process, count = int(told["process"]), int(told["processes"])
       _flat(told["facts"])  # or it has none
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError,
+            OverflowError):
       visitor.close()
       return None
     place = self._place
@@ -164,8 +165,18 @@ def _visit(place, facts):
             "missing process ids: 0. Launch on every host, or check the port "
             "(--coordinator)") from None
       time.sleep(RETRY_S)
+  _refused(answer)
+
+
+def _refused(answer):
+  """Raises the error in process 0's answer, if there is one."""
+  if not isinstance(answer, dict):
+    raise errors.PeerError(
+        f"process 0 answered {answer!r:.80}, so it is no such process; check "
+        "the host and port (--coordinator)")
   if "error" in answer:
-    raise ERRORS[answer["code"]](answer["error"])
+    code = str(answer.get("code"))
+    raise ERRORS.get(code, errors.PeerError)(answer["error"])
 
 
 def compare(everyone):
@@ -243,7 +254,7 @@ def _read(connection):
     line = file.readline(LONGEST)
   if not line.endswith(b"\n"):
     raise ConnectionError("it hung up")
-  return json.loads(line)
+  return reading.parse(line)
 
 
 def _gone(connection):

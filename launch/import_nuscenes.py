@@ -13,7 +13,13 @@ again after a kill. A copy that lacks parts takes --on-bad-record skip and a
 import os
 import sys
 
-from data_pipeline import bench2drive, errors, nuscenes, reading
+from data_pipeline import (
+  bench2drive,
+  errors,
+  nuscenes,
+  nuscenes_tables,
+  reading,
+)
 from launch import cli, prepare_arguments
 
 
@@ -50,12 +56,11 @@ def _val_routes(names, args):
   if not args.val_scenes:
     return bench2drive.split(names, val_fraction=args.val_fraction,
                              seed=args.seed)[1]
-  wanted = set(reading.content(
-      args.val_scenes,
-      "it must list the validation scenes, one a line").decode().split())
+  wanted = set(reading.words(
+      args.val_scenes, "it must list the validation scenes, one a line"))
   place = lambda name: bench2drive.parse_name(name)[1]
   val = [name for name in names if name in {
-      nuscenes.route_name(scene, place(name)) for scene in wanted}]
+      nuscenes_tables.route_name(scene, place(name)) for scene in wanted}]
   if not val:
     raise errors.DataError(
         f"{args.val_scenes} lists {len(wanted)} scenes, none of them among "

@@ -6,13 +6,10 @@ message names the file, the box and the field. Axes: N frames.
 """
 
 import dataclasses
-import gzip
-import json
 import math
 import os
-import zlib
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 
 REMEDY = "extract or record the route again, or leave it out of the folder"
 CLASSES = ("vehicle", "walker", "traffic_light", "traffic_sign")
@@ -177,8 +174,8 @@ def read_frame(path):
   """Returns the Frame of one annotation file."""
   try:
     with open(path, "rb") as file:
-      values = json.loads(gzip.decompress(file.read()))
-  except (OSError, EOFError, zlib.error, ValueError) as error:
+      values = reading.parse(reading.gunzip(file.read()))
+  except (OSError, ValueError) as error:
     raise errors.DataError(
         f"{path} cannot be read ({error}); {REMEDY}") from None
   return parse_frame(path, values)

@@ -70,12 +70,13 @@ def is_written(folder, route, expected):
     raise errors.DataError(
         f"{there[0]} is not known to be this command's (no {side}); {remedy}")
   try:
-    with open(side, encoding="utf-8") as file:
-      known = json.load(file)
+    known = reading.json_file(side, remedy)
     differ = [f"{key} {known[key]} there, {value} now"
               for key, value in expected.items() if known[key] != value]
     complete = set(FOLDERS) <= set(known)
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except errors.DataError:
+    raise
+  except (KeyError, TypeError) as error:
     raise errors.DataError(
         f"{side} cannot be read ({error!r}); {remedy}") from None
   if differ:
@@ -91,12 +92,7 @@ def read(folder, kind, route):
   """
   path = path_of(folder, kind, route)
   remedy = "fetch or generate it again"
-  data = reading.content(path, remedy)
-  try:
-    labels = json.loads(data)
-  except ValueError as error:
-    raise errors.DataError(f"{path} cannot be read ({error}); {remedy}"
-                           ) from None
+  labels = reading.json_file(path, remedy)
   if not isinstance(labels, dict) or not labels:
     raise errors.DataError(f"{path} is no object of labels; {remedy}")
   values = []
@@ -105,7 +101,8 @@ def read(folder, kind, route):
       raise errors.DataError(
           f"{path} has {len(labels)} labels but none for frame {t}; {remedy}")
     values.append(labels[str(t)])
-    if values[-1] not in CLASS_OF_LABEL[kind]:
+    if (not isinstance(values[-1], str)
+        or values[-1] not in CLASS_OF_LABEL[kind]):
       raise errors.DataError(
           f"{path}: unknown label {values[-1]!r} at frame {t}; known: "
           f"{', '.join(CLASS_OF_LABEL[kind])}; correct the file")

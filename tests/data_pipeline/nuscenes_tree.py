@@ -8,7 +8,7 @@ and every sixth is a keyframe.
 import json
 import math
 
-from data_pipeline import nuscenes
+from data_pipeline import nuscenes_tables
 from tests.data_pipeline import fixtures
 
 START_US = 1_532_402_927_000_000
@@ -32,7 +32,7 @@ def write(root, scenes=("scene-0061",), *, drive=straight, pictures=37,
   tables = {name: [] for name in (
       "log", "scene", "sample", "sensor", "calibrated_sensor", "sample_data",
       "ego_pose")}
-  channels = [*nuscenes.FOLDER_OF_CHANNEL, "LIDAR_TOP"]
+  channels = [*nuscenes_tables.FOLDER_OF_CHANNEL, "LIDAR_TOP"]
   tables["log"] = [{"token": "log", "location": place, "vehicle": "n008"}]
   for channel in channels:
     tables["sensor"].append({"token": f"s-{channel}", "channel": channel})

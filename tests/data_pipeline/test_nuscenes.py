@@ -6,7 +6,15 @@ import pickle
 import numpy as np
 import pytest
 
-from data_pipeline import errors, images, navigation, nuscenes, records, windows
+from data_pipeline import (
+    errors,
+    images,
+    navigation,
+    nuscenes,
+    nuscenes_tables,
+    records,
+    windows,
+)
 from tests.data_pipeline import fixtures, nuscenes_tree
 
 NAME = "nuScenes_boston-seaport_Route0061_Weather0"
@@ -109,7 +117,7 @@ def test_an_image_is_the_last_one_taken(tmp_path):
   start = nuscenes_tree.moment(0, 5)
   for camera, frame in (("rgb_front", 0), ("rgb_back_right", 0),
                         ("rgb_back", 17), ("rgb_front", 29)):
-    index = list(nuscenes.FOLDER_OF_CHANNEL.values()).index(camera)
+    index = list(nuscenes_tables.FOLDER_OF_CHANNEL.values()).index(camera)
     taken = [nuscenes_tree.moment(n, index) for n in range(37)]
     n = max(i for i in range(37) if taken[i] <= start + frame * 100_000)
     want = images.decode(fixtures.jpeg(index, n, salt="scene-0061"), 8)
@@ -146,7 +154,7 @@ def test_a_frame_of_every_field_fits_the_record(tmp_path):
 def test_tables_larger_than_a_read_are_read(tmp_path, monkeypatch):
   want = source(tmp_path / "a").read(NAME)
   for chunk in (1, 7, 1000):
-    monkeypatch.setattr(nuscenes, "CHUNK", chunk)
+    monkeypatch.setattr(nuscenes_tables, "CHUNK", chunk)
     got = nuscenes.index(str(tmp_path / "a" / "nuscenes"), "v1.0-test",
                          str(tmp_path / f"index{chunk}")).read(NAME)
     np.testing.assert_array_equal(got.position, want.position)
@@ -186,7 +194,7 @@ def test_a_gap_in_a_camera_is_refused(tmp_path):
   text = path.read_text()
   # The back camera's keyframe at 1.0 s is gone.
   time = nuscenes_tree.moment(12, list(
-      nuscenes.FOLDER_OF_CHANNEL).index("CAM_BACK"))
+      nuscenes_tables.FOLDER_OF_CHANNEL).index("CAM_BACK"))
   entry = f'[{time}, "samples/CAM_BACK/scene-0061__0012.jpg"], '
   assert entry in text
   path.write_text(text.replace(entry, ""))
