@@ -13,7 +13,6 @@ import math
 import os
 import pathlib
 import re
-import signal
 import sys
 import time
 import traceback
@@ -23,7 +22,7 @@ from jax._src import clusters, distributed  # no public name gives these
 from jax.experimental import multihost_utils
 
 from data_pipeline import errors
-from drivemoe_jax import rendezvous
+from drivemoe_jax import preemption, rendezvous
 
 HEARTBEAT_S = 20  # of silence until a host counts as lost
 COMPILE_S = 3600  # until a host must have compiled a program
@@ -243,27 +242,24 @@ class Stop:
   """SIGTERM, the notice that a machine is going away, on whichever host.
 
   The hosts agree on the update after which they all stop: jax passes the
-  notice on and picks a step that none has passed yet.
+  notice on and picks a step that none has passed yet. One host alone leaves
+  at once if no update was done, and else after the one under way.
   """
 
   def __enter__(self):
-    self._asked = False
     if jax.process_count() == 1:  # else jax takes the signal
-      self._old = signal.signal(signal.SIGTERM, self._note)
+      self._notice = preemption.Notice().__enter__()
     return self
-
-  def _note(self, *_):
-    self._asked = True
 
   def after(self, step):
     """Whether to stop after `step`; call it once for every step."""
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(step)
-    return self._asked
+    return self._notice.asked()
 
   def __exit__(self, *_):
     if jax.process_count() == 1:
-      signal.signal(signal.SIGTERM, self._old)
+      self._notice.__exit__()
 
 
 def check_mesh(sizes):

@@ -1,5 +1,6 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, optionally W&B;
-skipped.jsonl has the samples of updates that were left out.
+skipped.jsonl has the samples of updates that were left out, warnings.jsonl
+what was warned of.
 
 metrics.jsonl is the record. A run that starts again drops the lines after the
 step it goes on from and writes the events anew from the rest, so that no step
@@ -7,7 +8,6 @@ stands twice in either.
 """
 
 import glob
-import json
 import math
 import os
 import time
@@ -15,25 +15,25 @@ import time
 import psutil
 
 from data_pipeline import errors, tf_cpu
+from drivemoe_jax import lines
 
 
 class Log:
   """One run's log; process 0 alone makes one."""
 
-  def __init__(self, workdir, done, *, wandb=False, config=None):
+  def __init__(self, workdir, done, *, wandb=False, config=None, say=print):
     """Opens the log behind step `done`.
 
     Args:
       workdir: run folder. done: updates done, 0 for a fresh run.
       wandb: log to Weights & Biases too (needs that package).
-      config: dict shown with the W&B run.
+      config: dict shown with the W&B run. say: prints a line.
     """
-    path = os.path.join(workdir, "metrics.jsonl")
-    lines = _cut(path, done)
-    self._file = open(path, "a", encoding="utf-8", buffering=1)
-    self._events = _Events(os.path.join(workdir, "tensorboard"), lines)
-    self._skipped = os.path.join(workdir, "skipped.jsonl")
-    _cut(self._skipped, done)
+    self._metrics, self._skipped, self._warnings = (
+        lines.Lines(os.path.join(workdir, name), done, say)
+        for name in ("metrics.jsonl", "skipped.jsonl", "warnings.jsonl"))
+    self._events = _Events(os.path.join(workdir, "tensorboard"),
+                           self._metrics.before, say)
     self._wandb = _open_wandb(workdir, config) if wandb else None
 
   def write(self, step, values):
@@ -42,7 +42,7 @@ class Log:
     line = {"step": step, "time": round(time.time(), 3)} | {
         # JSON has no NaN
         key: x if math.isfinite(x) else None for key, x in values.items()}
-    self._file.write(json.dumps(line) + "\n")
+    self._metrics.add(line)
     self._events.write(line)
     if self._wandb:
       self._wandb.log(values, step=step)
@@ -53,32 +53,60 @@ class Log:
     Args:
       samples: JSON object that says which samples were in it.
     """
-    with open(self._skipped, "a", encoding="utf-8") as file:
-      file.write(json.dumps({"step": step} | samples) + "\n")
+    self._skipped.add({"step": step} | samples)
+
+  def warn(self, step, line, samples):
+    """Notes a warning, in warnings.jsonl; samples as in `skip`."""
+    self._warnings.add({"step": step, "time": round(time.time(), 3),
+                        "warning": line} | samples)
 
   def close(self):
-    self._file.close()
-    self._events.close()
+    for file in (self._metrics, self._skipped, self._warnings, self._events):
+      file.close()
     if self._wandb:
       self._wandb.finish()
 
 
 class _Events:
-  """A TensorBoard file of what stands in metrics.jsonl."""
+  """A TensorBoard file of what stands in metrics.jsonl.
 
-  def __init__(self, folder, lines):
-    self._tf = tf_cpu.tensorflow()
+  It can be made anew from there, so that a disk that refuses it only ends it.
+  """
+
+  def __init__(self, folder, before, say):
+    self._tf, self._folder, self._say = tf_cpu.tensorflow(), folder, say
     os.makedirs(folder, exist_ok=True)
     old = glob.glob(os.path.join(folder, "events.out.tfevents.*"))
-    self._writer = self._tf.io.TFRecordWriter(os.path.join(
-        folder, f"events.out.tfevents.{time.time_ns()}.train"))
-    self._put(file_version="brain.Event:2", wall_time=time.time())
-    for line in lines:
+    stamp = time.time_ns()
+    while (path := os.path.join(
+        folder, f"events.out.tfevents.{stamp}.train")) in old:
+      stamp += 1  # a clock that was set back
+    self._writer = self._tf.io.TFRecordWriter(path)
+    self._try(lambda: self._put(file_version="brain.Event:2",
+                                wall_time=time.time()))
+    for line in before:
       self.write(line)
     for path in old:
       os.remove(path)
 
   def write(self, line):
+    self._try(lambda: self._write(line))
+
+  def close(self):
+    self._try(lambda: self._writer.close())
+
+  def _try(self, action):
+    if self._writer is None:
+      return
+    try:
+      action()
+    except self._tf.errors.OpError as error:
+      self._writer = None
+      self._say(f"W-LOG: {self._folder} cannot be written ({error.message}); "
+                "no more events until the next start, which makes them anew "
+                "from metrics.jsonl")
+
+  def _write(self, line):
     summary = self._tf.compat.v1.Summary
     self._put(wall_time=line["time"], step=line["step"], summary=summary(
         value=[summary.Value(tag=key, simple_value=x)
@@ -89,9 +117,6 @@ class _Events:
   def _put(self, **fields):
     event = self._tf.compat.v1.Event(**fields)
     self._writer.write(event.SerializeToString())
-
-  def close(self):
-    self._writer.close()
 
 
 class Meter:
@@ -119,21 +144,6 @@ class Meter:
             "step_seconds": seconds / max(self._steps, 1),
             "data_wait_share": self._waited / seconds,
             "host_memory_gb": self._process.memory_info().rss / 1e9}
-
-
-def _cut(path, done):
-  """Keeps the lines up to step `done`, atomically; returns their contents."""
-  if not os.path.exists(path):
-    return []
-  with open(path, encoding="utf-8") as file:
-    lines = file.readlines()
-  whole = [line for line in lines if line.endswith("\n")]  # a kill cuts one
-  kept = [line for line in whole if json.loads(line)["step"] <= done]
-  if kept != lines:
-    with open(path + ".part", "w", encoding="utf-8") as file:
-      file.writelines(kept)
-    os.replace(path + ".part", path)
-  return [json.loads(line) for line in kept]
 
 
 def _open_wandb(workdir, config):

@@ -12,10 +12,11 @@ them is split and what a device holds of it. On several hosts start the same
 command on each, with the flags that say who is who (docs/pods.md).
 """
 
+import contextlib
 import sys
 
 from data_pipeline import errors
-from drivemoe_jax import resume
+from drivemoe_jax import preemption, resume
 from launch import cli, flags, pod
 
 
@@ -57,7 +58,9 @@ def run(args):
       return train.run(config, args.workdir,
                        lambda line: print(line, flush=True), accepted)
 
-  return pod.run(args, "launch.train", work)
+  alone = not pod.asked(args)  # else jax tells all hosts
+  with preemption.Notice() if alone else contextlib.nullcontext():
+    return pod.run(args, "launch.train", work)
 
 
 main = cli.command(__doc__, add_arguments, run)

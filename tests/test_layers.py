@@ -20,17 +20,18 @@ PACKAGES = ("data_pipeline", "drivemoe_jax", "configs", "launch")
 LAYERS = (
     (r"data_pipeline(\..+)?", 0),
     (r"configs(\..+)?", 0),
-    (r"drivemoe_jax", 0),
+    (r"drivemoe_jax(\.preemption)?", 0),
     (r"drivemoe_jax\.(models(\..+)?|flow|losses|meshes|optim|sharding)", 1),
     (r"drivemoe_jax\.(hosts|rendezvous)", 1),
     (r"drivemoe_jax\.health", 2),
-    (r"drivemoe_jax\.(fit|resume|stepfolders)", 1),
+    (r"drivemoe_jax\.(fit|lines|resume|stepfolders)", 1),
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
      r"|tensors))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
-    (r"drivemoe_jax\.compile_cache", 2),
+    (r"drivemoe_jax\.(compile_cache|memory|mishaps)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
-    (r"drivemoe_jax\.(adopt|build|inventory|init_from|train|policy|serve)", 3),
+    (r"drivemoe_jax\.(adopt|build|inventory|init_from|loop|policy|serve|train)",
+     3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.(plan|report)(\..+)?", 3),
     (r"drivemoe_jax\.preflight", 3),
@@ -53,6 +54,8 @@ SIDEWAYS = {
         "and whether it fits",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
+    ("drivemoe_jax.train", "drivemoe_jax.loop"):
+        "updates are made there",
     ("drivemoe_jax.train", "drivemoe_jax.init_from"):
         "and begins with what that source holds",
     ("drivemoe_jax.init_from", "drivemoe_jax.weights.sources"):
