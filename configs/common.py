@@ -72,7 +72,9 @@ def get_config(arg=None):
   c.keep_last, c.keep_every = 3, 5000
   c.keep_best = "min:loss"                 # or max:METRIC; mean between saves
   c.max_skipped = 20                       # non-finite updates in a row
-  c.dead_expert_updates = 200              # warn after none was picked; 0: off
+  c.dead_expert_updates = 200              # without a pick: warn; 0: off
+  c.loss_spike = 5.0                       # times the usual: warn; 0: off
+  c.host_memory_gb = 0.0                   # of a process; 0: all there is
   c.wandb = False
   c.compile_cache = ""                     # folder of compiled programs
   return c

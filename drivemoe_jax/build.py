@@ -100,7 +100,7 @@ def loss(config, built):
       alphas={"camera": spec.alphas(c.camera_counts),
               "skill": spec.alphas(c.skill_counts)},
       gamma=c.gamma, skill_loss=c.skill_level,
-      sigma_min=config.flow.sigma_min)
+      sigma_min=config.flow.sigma_min, clip=config.flow.clip)
 
 
 def train_step(config, built, tx, sizes, shardings):

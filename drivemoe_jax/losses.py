@@ -42,7 +42,8 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
 
   Returns:
     loss [] and metrics: raw and `_weighted` terms, router accuracies, and
-      what `routing` says.
+      what `routing` and `sureness` say. `camera_labels` [V] and
+      `skill_labels` [E] are the shares of the labels.
   """
   action = velocity_error(velocity, target)
   metrics = {"loss_action": action}
@@ -54,6 +55,7 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
     raw = focal(camera_logits, camera, alphas["camera"], gamma)
     loss = loss + _note(metrics, "camera", raw, weights["camera"])
     metrics["camera_accuracy"] = _accuracy(camera_logits, camera)
+    metrics["camera_labels"] = _shares(camera, camera_logits.shape[-1])
   if skill_logits is not None and skill is not None:
     mean = skill_logits.mean(1)                          # [B,E]
     if skill_loss == "per_token":
@@ -65,6 +67,9 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
       raise ValueError(f"skill_loss {skill_loss!r}; known: mean, per_token")
     loss = loss + _note(metrics, "skill", raw, weights["skill"])
     metrics["skill_accuracy"] = _accuracy(mean, skill)
+    metrics["skill_labels"] = _shares(skill, mean.shape[-1])
+  if camera_logits is not None:
+    metrics["camera_share"], metrics["camera_entropy"] = sureness(camera_logits)
   if skill_logits is not None:
     metrics |= routing(skill_logits, out["skill_weights"])
   return loss, {"loss": loss, **metrics}
@@ -78,21 +83,42 @@ def routing(logits, weights):
 
   Returns:
     expert_load [E], each expert's share of the picks; expert_weight [E], its
-    share of the weight; routing_entropy [] in nats, from 0 (sure) to log E.
+    share of the weight; skill_share [E] and routing_entropy [], see sureness.
   """
   logits, weights = jax.lax.stop_gradient((logits, weights))
   weights = weights[..., :logits.shape[-1]]
   share = lambda x: x.sum((0, 1)) / x.sum()
-  log_p = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+  mean, entropy = sureness(logits)
   return {"expert_load": share((weights > 0).astype(jnp.float32)),
-          "expert_weight": share(weights),
-          "routing_entropy": -(jnp.exp(log_p) * log_p).sum(-1).mean()}
+          "expert_weight": share(weights), "skill_share": mean,
+          "routing_entropy": entropy}
+
+
+def sureness(logits):                                  # [...,C] -> [C], []
+  """Mean probability of each class, and mean entropy in nats.
+
+  The entropy goes from 0 (sure) to log C; a router may well be sure. One whose
+  mean probability lies on a single class has collapsed.
+  """
+  logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
+  log_p = jax.nn.log_softmax(logits, axis=-1)
+  p = jnp.exp(log_p)
+  return (p.reshape(-1, p.shape[-1]).mean(0), -(p * log_p).sum(-1).mean())
+
+
+def outside(action, bound):                            # [B,H,2] -> []
+  """Share of the coordinates beyond +-bound."""
+  return (jnp.abs(action) > bound).mean()
 
 
 def _note(metrics, name, raw, weight):
   metrics[f"loss_{name}"] = raw
   metrics[f"loss_{name}_weighted"] = weight * raw
   return weight * raw
+
+
+def _shares(label, classes):
+  return jax.nn.one_hot(label, classes).mean(0)
 
 
 def _accuracy(logits, label):

@@ -14,9 +14,11 @@ from data_pipeline import errors
 # or, like the data's place, are checked by what lies there.
 FREE = ("log_every", "save_every", "keep_last", "keep_every", "keep_best",
         "wandb", "compile_cache", "mesh.", "per_device_batch", "model.remat",
-        "model.expert_exchange", "dead_expert_updates", "data.root",
-        "data.labels", "data.val_list", "data.workers", "data.ram_budget_gb",
-        "flow.steps", "flow.clip", "total_updates", "total_epochs")
+        "model.expert_exchange", "dead_expert_updates", "loss_spike",
+        "host_memory_gb",
+        "data.root", "data.labels", "data.val_list", "data.workers",
+        "data.ram_budget_gb", "flow.steps", "flow.clip", "total_updates",
+        "total_epochs")
 # What --accept-change can name, and the settings that it covers.
 ACCEPTABLE = {"data": ("data.",), "seed": ("seed",),
               "global_batch": ("global_batch",)}

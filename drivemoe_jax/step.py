@@ -139,13 +139,17 @@ def draw(key, batch_size, model, time_sampling):
 
 
 def make_loss(model, *, camera_choice, skill_choice, weights, alphas,
-              gamma=2.0, skill_loss="mean", sigma_min=flow.SIGMA_MIN):
+              gamma=2.0, skill_loss="mean", sigma_min=flow.SIGMA_MIN,
+              clip=1.0):
   """(params, batch with draws, dropout key) -> (loss, metrics).
 
   Args:
     camera_choice, skill_choice: as in DriveMoE.__call__.
     weights, alphas, gamma, skill_loss: as in losses.total. A label set that
       the batch does not hold drops its term.
+    clip: bound of the sampler on a plan; the metrics tell how much of the
+      recorded plans (`action_outside`) and of the model's one-step estimates
+      of them (`estimate_outside`) lies beyond it.
   """
 
   def loss(params, batch, key):
@@ -161,8 +165,13 @@ def make_loss(model, *, camera_choice, skill_choice, weights, alphas,
         camera_choice=camera_choice, skill_choice=skill_choice,
         dropout=dropout)
     target = flow.target_velocity(batch["noise"], batch["action"], sigma_min)
-    return losses.total(velocity, target, out, **labels, weights=weights,
-                        alphas=alphas, gamma=gamma, skill_loss=skill_loss)
+    total, metrics = losses.total(
+        velocity, target, out, **labels, weights=weights, alphas=alphas,
+        gamma=gamma, skill_loss=skill_loss)
+    estimate = noisy + (1.0 - batch["time"])[:, None, None] * velocity
+    return total, metrics | {
+        "action_outside": losses.outside(batch["action"], clip),
+        "estimate_outside": losses.outside(estimate, clip)}
 
   return loss
 

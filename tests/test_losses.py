@@ -86,6 +86,18 @@ def test_what_is_only_reported_has_no_gradient():
   assert not jax.grad(sure)(LOGITS[:, None]).any()
 
 
+def test_shares_of_a_router_and_of_its_labels_by_hand():
+  m = total()[1]
+  np.testing.assert_allclose(m["skill_share"], [0.35, 0.475, 0.175], rtol=1e-6)
+  for name in ("camera_labels", "skill_labels"):
+    np.testing.assert_allclose(m[name], [0.5, 0.0, 0.5])
+  np.testing.assert_allclose(m["camera_share"], m["skill_share"])
+  one = jnp.array([[0.0, -100.0], [-100.0, 0.0]])
+  share, entropy = losses.sureness(one)
+  np.testing.assert_allclose(share, [0.5, 0.5])
+  np.testing.assert_allclose(entropy, 0.0, atol=1e-6)
+
+
 def test_unknown_skill_loss_is_refused():
   with pytest.raises(ValueError, match="median"):
     total(skill_loss="median")

@@ -145,8 +145,9 @@ def test_the_log_says_rate_and_norm_of_what_is_trained():
                              rtol=1e-5)
 
 
-def test_a_non_finite_update_changes_nothing_but_the_counters():
-  run = linear_run()
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_non_finite_update_changes_nothing_but_the_counters(parts):
+  run = linear_run(microbatches=parts)
   run(make_batch())
   before = jax.device_get(run.state)
   poison = make_batch(seed=1)
@@ -157,6 +158,7 @@ def test_a_non_finite_update_changes_nothing_but_the_counters():
   after = jax.device_get(run.state)
   close(after.params, before.params, rtol=0)
   close(after.opt_state, before.opt_state, rtol=0)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.opt_state))
   assert after.step == 3
   good, = run(make_batch(seed=2))
   assert (good["skipped"], good["skipped_in_a_row"]) == (2, 0)
@@ -254,11 +256,33 @@ def test_absent_labels_and_routers_drop_their_terms():
   batch = make_batch(4)
   assert {"loss_camera", "loss_skill"} <= set(metrics_of(batch, make_model()))
   pi0 = metrics_of(batch, make_model(moe_layers=0, view=()))
-  assert set(pi0) == {"loss", "loss_action"}
+  always = {"loss", "loss_action", "action_outside", "estimate_outside"}
+  assert set(pi0) == always
   del batch["camera"], batch["skill"]
   bare = metrics_of(batch, make_model(), camera_choice="straight_through")
-  work = {"expert_load", "expert_weight", "routing_entropy"}
-  assert set(bare) == {"loss", "loss_action"} | work
+  work = {"expert_load", "expert_weight", "routing_entropy", "skill_share",
+          "camera_share", "camera_entropy"}
+  assert set(bare) == always | work
+
+
+def test_what_lies_beyond_the_clip_is_counted():
+  class Straight:
+    camera_dropout = 0.0
+
+    def apply(self, _, *, noisy_action, time, **kwargs):
+      del kwargs  # a velocity that ends at 2 whatever it starts from
+      velocity = (2.0 - noisy_action) / (1.0 - time)[:, None, None]
+      return velocity, {"camera_logits": None, "skill_logits": None}
+
+  batch = make_batch(4)
+  batch["action"] = np.tile(np.float32([0.5, -1.5]), (4, 10, 1))
+  batch |= {k: np.asarray(v) for k, v in step.draw(
+      jax.random.key(0), 4, make_model(), "beta").items()}
+  for clip, data, model in ((1.0, 0.5, 1.0), (1.6, 0.0, 1.0), (2.1, 0.0, 0.0)):
+    _, metrics = step.make_loss(Straight(), **objective(), clip=clip)(
+        {}, batch, jax.random.key(0))
+    assert metrics["action_outside"] == data
+    assert metrics["estimate_outside"] == model
 
 
 def test_camera_dropout_is_drawn_from_its_key():
