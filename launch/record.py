@@ -13,14 +13,15 @@ import sys
 import time
 
 from data_pipeline import errors
-from data_pipeline.miniworld import recorder
+from data_pipeline.miniworld import recorder, scenarios
 from launch import cli
 
 
 def add_arguments(parser):
   parser.add_argument("--out", required=True, help="folder to write")
   parser.add_argument("--scenarios", nargs="+", metavar="TYPE",
-                      help="scenario types; default: all")
+                      help="scenario types, or `all`; default: the five that "
+                      "configs/tiny.py learns from")
   parser.add_argument("--train-seeds", type=int, default=len(recorder.SEEDS),
                       metavar="N", help="training routes per scenario")
   parser.add_argument("--val-seeds", type=int, default=2, metavar="N",
@@ -50,8 +51,10 @@ def run(args):
             flush=True)
 
   first = recorder.VAL_SEED
+  kinds = (list(scenarios.SCENARIOS) if args.scenarios == ["all"]
+           else args.scenarios)
   summary = recorder.record(
-      args.out, args.scenarios,
+      args.out, kinds,
       seeds=range(args.seed, args.seed + args.train_seeds),
       val_seeds=range(first, first + args.val_seeds),
       size=(int(size[1]), int(size[2])), quality=args.quality,

@@ -11,6 +11,8 @@ from highway_env.vehicle import behavior, kinematics
 
 from data_pipeline.miniworld import shapes
 
+BODIES = ("vehicle", "traffic_sign")  # what stands in the way of a car
+RED, YELLOW, GREEN = range(3)  # states of a light
 EGO_TYPE = "vehicle.lincoln.mkz_2020"
 EGO_EXTENT = (2.45, 1.06, 0.75)  # half sizes [m]
 
@@ -21,6 +23,14 @@ VEHICLES = {
     "vehicle.nissan.patrol": ((2.30, 0.97, 0.92), "car"),
     "vehicle.mini.cooper_s": ((1.90, 0.98, 0.74), "car"),
     "vehicle.mercedes.sprinter": ((2.95, 0.99, 1.28), "van"),
+}
+# Those that have priority: type id -> as above, and colour.
+EMERGENCY = {
+    "vehicle.ford.ambulance": ((3.10, 1.10, 1.30), "van", (236, 236, 230)),
+    "vehicle.carlamotors.firetruck": (
+        (3.90, 1.20, 1.55), "truck", (206, 30, 26)),
+    "vehicle.dodge.charger_police_2020": (
+        (2.45, 1.00, 0.78), "car", (30, 34, 44)),
 }
 PAINTS = ((196, 38, 36), (36, 74, 158), (222, 222, 218), (52, 54, 58),
           (150, 152, 154), (40, 112, 74), (112, 60, 116), (96, 146, 186))
@@ -163,6 +173,21 @@ def vehicle(rng, position, yaw, *, type_id=None, state="dynamic", body=None,
                course=float(yaw))
 
 
+def emergency_vehicle(rng, body, type_id):
+  """An ambulance, fire engine or police car with lights on."""
+  extent, base_type, colour = EMERGENCY[type_id]
+  mesh = shapes.emergency_vehicle(extent, colour)
+  return Actor("vehicle", extent, body.position.copy(), float(body.heading),
+               mesh, type_id=type_id, base_type=base_type, colour=colour,
+               body=body, course=float(body.heading))
+
+
+def prop(type_id, extent, mesh, position, yaw, trigger=None):
+  """A sign or a barrier; CARLA's annotations call both traffic signs."""
+  return Actor("traffic_sign", extent, np.array(position, float), float(yaw),
+               mesh, type_id=type_id, state="static", trigger=trigger)
+
+
 def walker(rng, position, yaw):
   """A person in bright clothes."""
   extent = (0.28, 0.34, 0.90 + 0.06 * rng.random())
@@ -176,7 +201,7 @@ def walker(rng, position, yaw):
 
 
 def traffic_light(position, yaw, state, reach, trigger):
-  """A light for drivers who travel along `yaw`; 0 red, 1 yellow, 2 green."""
+  """A light for drivers who travel along `yaw`, see RED."""
   return Actor("traffic_light", (0.3, 0.5, 2.8), np.array(position, float),
                float(yaw), shapes.traffic_light(state, reach),
                type_id="traffic.traffic_light", state=state, trigger=trigger)

@@ -76,7 +76,7 @@ def _ego(world, control):
 
 def _others(world):
   points, position = world.visible(), world.state().position
-  light = affecting_light(world)
+  affects = affecting(world)
   boxes = []
   for actor in world.scene.actors:
     if actor.id not in points:
@@ -86,34 +86,45 @@ def _others(world):
            "type_id": actor.type_id, "base_type": actor.base_type,
            **_box(actor.position, actor.extent, actor.yaw),
            "distance": distance, "num_points": points[actor.id]}
-    if actor.kind == "traffic_light":
-      boxes.append(box | _light(world, actor, actor is light))
+    if actor.trigger is not None:
+      boxes.append(box | {"state": actor.state}
+                   | _area(world, actor, any(actor is a for a in affects)))
     else:
       lane = world.lane_of(actor)
       # CARLA reports a walker's speed as 0; keep its files' meaning.
       speed = actor.speed if actor.kind == "vehicle" else 0.0
-      boxes.append(box | _place(lane) | {
-          "state": actor.state, "speed": speed,
-          "color": list(actor.colour)})
+      box |= _place(lane) | {"state": actor.state, "speed": speed,
+                             "color": list(actor.colour)}
+      if actor.kind == "traffic_sign":
+        box |= {"affects_ego": False,
+                "trigger_volume_location": box["location"]}
+      boxes.append(box)
   return boxes
 
 
-def _light(world, actor, affects):
+def _area(world, actor, affects):
+  """What a light or a stop sign says of the area before it."""
   centre, half = actor.trigger
   lane = world.lane_at(centre, actor.yaw)
   return {
-      "state": actor.state, "affects_ego": affects,
+      "affects_ego": affects,
       "trigger_volume_location": [float(centre[0]), float(centre[1]), 0.0],
       "trigger_volume_rotation": [0.0, 0.0, float(np.degrees(actor.yaw))],
       "trigger_volume_extent": [float(half[0]), float(half[1]), 1.0],
       **_place(lane)}
 
 
-def affecting_light(world):
-  """The nearest light whose stop area lies on the next 50 m of the route."""
+def affecting(world):
+  """(light, stop sign): the nearest whose area lies on the next 50 m of the
+  route, or None."""
+  return tuple(_nearest(world, kind) for kind in (
+      "traffic_light", "traffic_sign"))
+
+
+def _nearest(world, kind):
   scene, best, nearest = world.scene, None, LIGHT_REACH
   for actor in scene.actors:
-    if actor.kind != "traffic_light":
+    if actor.kind != kind or actor.trigger is None:
       continue
     s, lateral = scene.route.project(actor.trigger[0])
     turn = actor.yaw - scene.route.heading[scene.route.index(s)]

@@ -40,7 +40,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
 
   Args:
     out_dir: folder to write; it may exist if it is empty or ours.
-    scenario_types: names from scenarios.SCENARIOS; None is all of them.
+    scenario_types: names from scenarios.SCENARIOS; None is scenarios.FIRST.
     seeds, val_seeds: disjoint iterables of ints, used for every scenario.
     size: width and height of the images [px]. quality: of the JPEGs, 20..95;
       the default is far above Bench2Drive's 20 because a person who is 4
@@ -85,7 +85,7 @@ def _run(jobs, workers):
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames):
   """The checked arguments that decide the bytes, as JSON would hold them."""
-  kinds = list(scenario_types or scenarios.SCENARIOS)
+  kinds = list(scenario_types or scenarios.FIRST)
   for kind in kinds:
     scenarios.check(kind)
   seeds, val_seeds = sorted(set(seeds)), sorted(set(val_seeds))
@@ -155,7 +155,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames):
   for camera in world.cameras():
     os.makedirs(os.path.join(part, "camera", camera))
   frames = _drive(world, part, quality, max_frames)
-  kinds = labels.label(frames, world.scene.bypass)
+  kinds = labels.of_scene(frames, world.scene)
   for folder, values in zip(LABELS, kinds):
     _write(os.path.join(out_dir, folder, name + ".json"), json.dumps(
         {str(i): value for i, value in enumerate(values)}, indent=1))
@@ -172,7 +172,7 @@ def _drive(world, folder, quality, max_frames):
     if state.tick % EVERY == 0:
       _save(world, folder, len(frames), control, driver.emergency, quality)
       frames.append(labels.facts(world, control, driver.emergency,
-                                 annotations.affecting_light(world)))
+                                 *annotations.affecting(world)))
     state = world.step(control)
   return frames
 

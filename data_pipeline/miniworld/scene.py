@@ -13,8 +13,51 @@ from data_pipeline.miniworld import actors, junction, paths, scenery
 from data_pipeline.miniworld import town as towns
 
 STREET = 150.0  # length of the straight streets [m]
+AVENUE = 190.0  # and of those with traffic from behind [m]
+BEHIND = 50.0   # room for it [m]
+SLOT_INWARD = 0.35  # a car about to leave stands this near to the lane [m]
 ARM = 56.0      # length of the arms that the ego drives [m]
 SIDE_ARM = 34.0  # length of the others [m]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """The route's own way to another lane, or out of a parking slot.
+
+  Attributes:
+    start, length: metres of the route on which it moves over.
+    across: how far to the right [m]. deadline: where the first lane ends.
+  """
+
+  start: float
+  length: float
+  across: float
+  deadline: float
+
+  def shift(self, s):
+    """Metres to the right of the first lane at s metres of the route."""
+    x = min(max((s - self.start) / self.length, 0.0), 1.0)
+    return self.across * x * x * (3 - 2 * x)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+  """A line to stop at.
+
+  Attributes:
+    s: metres of the route. actor: the light, or the stop sign.
+  """
+
+  s: float
+  actor: actors.Actor
+
+  @property
+  def is_stop(self):
+    return self.actor.kind == "traffic_sign"
+
+  @property
+  def is_open(self):
+    return not self.is_stop and self.actor.state == actors.GREEN
 
 
 @dataclasses.dataclass
@@ -31,8 +74,12 @@ class Scene:
     finish: metres of the route after which the episode ends; the plan goes
       on, so that its next node does not give the road away.
     triggers: the actors that the scenario is about.
-    bypass: "same" or "opposing": the lane that leads around a trigger.
-    crossings: (s on the route, conflict point [2], radius) to yield at.
+    bypass: "same" or "opposing": the lane that leads around a trigger;
+      bypass_side: -1 where it is to the left, 1 to the right.
+    change: the route's lane change. makes_way_for: an emergency vehicle.
+    brakes_for: a car ahead that may stop dead.
+    lines: where to stop. crossings: (s on the route, conflict point [2]) to
+      yield at, patience: with so many seconds to spare.
   """
 
   kind: str
@@ -51,7 +98,13 @@ class Scene:
   scripts: list = dataclasses.field(default_factory=list)
   triggers: list = dataclasses.field(default_factory=list)
   bypass: str = None
+  bypass_side: int = -1
+  change: Change = None
+  makes_way_for: object = None
+  brakes_for: object = None
+  lines: list = dataclasses.field(default_factory=list)
   crossings: list = dataclasses.field(default_factory=list)
+  patience: float = 0.8
 
   def add(self, *new):
     self.actors.extend(new)
@@ -70,8 +123,8 @@ class Scene:
     return actor
 
 
-def _scene(kind, rng, town_id, town, route, finish):
-  look, weather = scenery.look(rng)
+def _scene(kind, rng, town_id, town, route, finish, skies):
+  look, weather = scenery.look(rng, skies)
   cruise = float(rng.uniform(6.5, 10.0))
   road = roads.Road(town.network, np_random=rng,
                     neighbour_vehicles_connected_lanes=True)
@@ -82,12 +135,42 @@ def _scene(kind, rng, town_id, town, route, finish):
                tint=tuple([float(rng.uniform(-14, 10))] * 3))
 
 
+def few(rng):
+  """None, one or two cars."""
+  return int(rng.choice([0, 0, 1, 1, 2]))
+
+
 def street(kind, rng, town_id, own, opposing, drive):
   """A straight street, ego on its rightmost lane for `drive` metres."""
   town = towns.street(STREET, own, opposing)
   route = towns.route(town, [("a", "b", own - 1)], float(rng.uniform(2, 8)))
-  scene = _scene(kind, rng, town_id, town, route, drive)
-  middle = paths.trace((-30.0, 0.0), 0.0, [(STREET + 60.0, 0.0)])
+  scene = _scene(kind, rng, town_id, town, route, drive, scenery.FAIR)
+  return scene, _line_street(scene, rng, own, opposing, STREET)
+
+
+def avenue(kind, rng, town_id, own, opposing, drive, path):
+  """A straight street with room for traffic behind the ego.
+
+  Args:
+    path: (own lane that the ego starts on, Change or None); -1 is the parking
+      strip. drive: metres.
+  """
+  lane, change = path
+  town = towns.street(AVENUE, own, opposing)
+  start = BEHIND + float(rng.uniform(0, 6))
+  if lane < 0:
+    offset = own * towns.LANE + towns.PARKING / 2 - SLOT_INWARD
+  else:
+    offset = (lane + 0.5) * towns.LANE
+  route = towns.line_route(town, start, offset, change)
+  scene = _scene(kind, rng, town_id, town, route, drive, scenery.SKIES)
+  scene.change = change
+  return scene, _line_street(scene, rng, own, opposing, AVENUE)
+
+
+def _line_street(scene, rng, own, opposing, length):
+  """Houses, trees and people along a street; returns its two kerbs."""
+  middle = paths.trace((-30.0, 0.0), 0.0, [(length + 60.0, 0.0)])
   kerbs = (scenery.Kerb(middle, -opposing * towns.LANE - towns.PARKING, -1),
            scenery.Kerb(middle, own * towns.LANE + towns.PARKING, 1))
   for kerb in kerbs:
@@ -96,10 +179,10 @@ def street(kind, rng, town_id, own, opposing, drive):
     people, scripts = scenery.strollers(rng, kerb, int(rng.integers(1, 6)))
     scene.add(*people)
     scene.scripts.extend(scripts)
-  return scene, kerbs
+  return kerbs
 
 
-def at_junction(kind, rng, town_id, arms, move, others):
+def at_junction(kind, rng, town_id, arms, move, others, skies=scenery.FAIR):
   """A junction scene; `others` are movements of other cars."""
   box = (float(rng.uniform(9.5, 17.0)), float(rng.uniform(9.5, 17.0)))
   room = min(box)
@@ -118,7 +201,7 @@ def at_junction(kind, rng, town_id, arms, move, others):
   approach = float(rng.uniform(12, 42))  # episodes see one arm or the other
   route = towns.route(town, lanes[move], ARM - approach)
   scene = _scene(kind, rng, town_id, town, route,
-                 route.length - ARM + 54.0 - approach)
+                 route.length - ARM + 54.0 - approach, skies)
   _line_arms(scene, rng, spec)
   return scene, spec, lanes
 

@@ -17,13 +17,17 @@ SKIES = (  # zenith, horizon, light, fog range [1/m]
     ((150, 158, 168), (200, 204, 208), 0.9, (0.002, 0.008)),
     ((84, 106, 158), (232, 196, 158), 0.85, (0.001, 0.005)),
     ((178, 184, 190), (208, 212, 214), 0.95, (0.008, 0.014)),
+    ((40, 46, 82), (170, 112, 92), 0.52, (0.002, 0.006)),      # dusk
+    ((104, 110, 118), (146, 152, 158), 0.66, (0.010, 0.018)),  # rain
+    ((198, 202, 206), (206, 210, 212), 0.92, (0.022, 0.034)),  # dense fog
 )
+FAIR = SKIES[:4]
 
 
-def look(rng):
-  """(Look, weather number) of an episode."""
-  weather = int(rng.integers(len(SKIES)))
-  zenith, horizon, light, fog = SKIES[weather]
+def look(rng, skies):
+  """(Look, weather number) of an episode under one of the skies."""
+  weather = int(rng.integers(len(skies)))
+  zenith, horizon, light, fog = skies[weather]
   return render.Look(zenith, horizon, float(rng.uniform(*fog)),
                      light * float(rng.uniform(0.88, 1.08))), weather
 

@@ -116,6 +116,73 @@ def _lamps(sculptor, length, width, body, hazard):
                   (225, 225, 220))
 
 
+def emergency_vehicle(extent, colour):
+  """A van, truck or car with a blue light bar and a bright band."""
+  length, width, height = extent
+  car, top = vehicle(extent, colour), 2 * height
+  sculptor = Sculptor()
+  sculptor.box((0.3 * length, 0, top + 0.14), (0.25, 0.8 * width, 0.14),
+               (30, 90, 255), shine=False)
+  sculptor.box((-0.8 * length, 0, top + 0.12), (0.15, 0.6 * width, 0.12),
+               (30, 90, 255), shine=False)
+  for face, sign in (("+y", 1), ("-y", -1)):
+    sculptor.detail(face, (0, sign * 0.012, 0.42 * top),
+                    (0.9 * length, width, 0.07 * top), (250, 220, 40))
+  for face, sign in (("+x", 1), ("-x", -1)):
+    sculptor.detail(face, (sign * 0.013, 0, 0.42 * top),
+                    (length, 0.8 * width, 0.07 * top), (250, 220, 40))
+  lights = sculptor.mesh()
+  return Mesh(np.concatenate([car.quads, lights.quads]),
+              np.concatenate([car.colours, lights.colours]))
+
+
+def cone():
+  """A traffic cone, in steps."""
+  sculptor = Sculptor()
+  for half, bottom, top, colour in (
+      (0.24, 0.0, 0.06, (40, 40, 42)), (0.16, 0.06, 0.35, (240, 98, 24)),
+      (0.12, 0.35, 0.55, (242, 240, 236)), (0.08, 0.55, 0.85, (240, 98, 24))):
+    sculptor.box((0, 0, (bottom + top) / 2), (half, half, (top - bottom) / 2),
+                 colour)
+  return sculptor.mesh()
+
+
+def warning_board(half):
+  """A trailer with a board in red and white stripes."""
+  length, width, height = half
+  sculptor = Sculptor()
+  sculptor.box((0, 0, 0.45), (length, 0.8 * width, 0.3), (120, 122, 126))
+  sculptor.box((-0.5 * length, 0, 1.0 * height), (0.12, width, 0.9 * height),
+               (236, 234, 228))
+  for i in range(4):
+    z = 2 * height * (i + 0.75) / 4.8
+    sculptor.detail("-x", (-0.5 * length - 0.01, 0, z),
+                    (0.12, width, 0.14 * height), (214, 34, 30))
+  return sculptor.mesh()
+
+
+def barrier(half):
+  """A block in red and white that closes a lane."""
+  length, width, height = half
+  sculptor = Sculptor()
+  for i in range(6):
+    colour = (222, 40, 34) if i % 2 else (238, 236, 230)
+    sculptor.box((0, (i - 2.5) * width / 3, height),
+                 (length, width / 6, height), colour)
+  return sculptor.mesh()
+
+
+def stop_sign():
+  """A red plate with a white bar, large as lamps are, on a pole."""
+  sculptor = Sculptor()
+  sculptor.box((0, 0, 1.1), (0.06, 0.06, 1.1), (120, 122, 124))
+  for wide, high in ((0.62, 0.30), (0.50, 0.46), (0.30, 0.62)):
+    sculptor.box((-0.1, 0, 2.5), (0.03, wide, high), (206, 22, 24),
+                 shine=False)
+  sculptor.detail("-x", (-0.14, 0, 2.5), (0.0, 0.46, 0.12), (246, 246, 246))
+  return sculptor.mesh()
+
+
 def walker(extent, shirt, trousers, skin):
   """A person: legs, torso, head."""
   length, width, height = extent

@@ -20,7 +20,8 @@ PAVEMENT = 3.0    # [m]
 SPEED_LIMIT = 14.0  # upper bound for traffic [m/s]
 MARGIN = 22.0     # of ground beside the outermost lane [m]
 
-LEFT, RIGHT, STRAIGHT, FOLLOW = 1, 2, 3, 4  # CARLA's commands
+# CARLA's commands.
+LEFT, RIGHT, STRAIGHT, FOLLOW, CHANGE_LEFT, CHANGE_RIGHT = range(1, 7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Route:
     return self.path.point(s, offset)
 
   def index(self, s):
-    return int(np.clip(round(s / paths.STEP), 0, len(self.s) - 1))
+    return min(max(round(s / paths.STEP), 0), len(self.s) - 1)
 
   def project(self, position, near=None, reach=15.0):
     """(s, offset to the right) of the nearest sample.
@@ -209,3 +210,25 @@ def route(town, indices, start=0.0, end=None):
   names = [town.names[owner[i]] for i in nearest]
   return Route(line, np.array([name.command for name in names]),
                np.array([name.is_junction for name in names]))
+
+
+def line_route(town, start, offset, change=None):
+  """Route along a straight street.
+
+  Args:
+    start: metres along the street. offset: to the right of its middle [m].
+    change: object with start, length, across and shift(s), see scene.Change,
+      or None. A change of a whole lane or more is a command.
+  """
+  lane = town.network.get_lane(("a", "b", 0)).path
+  s = np.arange(0.0, lane.length - start, paths.STEP)
+  aside = np.array([change.shift(x) if change else 0.0 for x in s])
+  xy = np.stack([start + s, offset + aside], -1)
+  heading = np.arctan(np.gradient(aside, s))
+  line = paths.resampled(xy, heading)
+  command = np.full(len(line.s), FOLLOW)
+  if change and abs(change.across) >= LANE:
+    over = ((line.s >= change.start)
+            & (line.s < change.start + change.length))
+    command[over] = CHANGE_LEFT if change.across < 0 else CHANGE_RIGHT
+  return Route(line, command, np.zeros(len(line.s), bool))

@@ -28,9 +28,9 @@ def drive(kind):
       moments.append(json.loads(json.dumps(
           miniworld.annotate(place, control, driver.emergency))))
       facts.append(scripts.facts(place, control, driver.emergency,
-                                 miniworld.affecting_light(place)))
+                                 *miniworld.affecting(place)))
     state = place.step(control)
-  return moments, scripts.label(facts, place.scene.bypass)
+  return moments, scripts.of_scene(facts, place.scene)
 
 
 @pytest.fixture(scope="module")
