@@ -20,7 +20,9 @@ from drivemoe_jax import (
   health,
   hosts,
   init_from,
-  logs,
+  loop,
+  mishaps,
+  preemption,
   resume,
   sharding,
   stepfolders,
@@ -28,10 +30,7 @@ from drivemoe_jax import (
 from drivemoe_jax import saver as saver_lib
 from drivemoe_jax import step as steps
 
-PREEMPTED = 75
-SPEAK_EVERY_S = 5.0
 RECORD_S, READ_S = 7200, 3600  # that hosts wait while another writes or reads
-BATCH = (*steps.OBSERVATION, "action", *steps.LABELS)
 
 
 def run(config, workdir, say=print, accepted=()):
@@ -46,6 +45,11 @@ def run(config, workdir, say=print, accepted=()):
   Returns:
     0, or 75 after SIGTERM: the state is saved, start again.
   """
+  with mishaps.told(workdir, config):
+    return _run(config, workdir, say, accepted)
+
+
+def _run(config, workdir, say, accepted):
   sizes = build.mesh_sizes(config)
   hosts.check_mesh(sizes)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
@@ -100,95 +104,19 @@ def run(config, workdir, say=print, accepted=()):
   saver = saver_lib.Saver(saved, every=config.save_every,
                           keep_best=config.keep_best, say=say,
                           hosts=jax.process_count())
-  run = _Loop(config, workdir, mesh, saver, carried, meta,
+  run = loop.Loop(config, workdir, mesh, saver, carried, meta,
               _samples_of(config, train), say)
+  health.check_plans(train, stats, config.flow.clip, run.warn)
   update = hosts.in_step("the update", steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
       shardings))
-  stopped = run(state, cache.first_call(update),
-                build.train_batches(config, train, stats, start), start, total)
+  feed = lambda c, at: build.train_batches(c, train, stats, at)
+  stopped = run(state, cache.first_call(update), feed, start, total)
   if stopped < total:
     say(f"preempted: step {stopped} of {total}; start again to go on")
-    return PREEMPTED
+    return preemption.PREEMPTED
   say(f"done: step {total}")
   return 0
-
-
-class _Loop:
-  """Updates, and between them what goes to the log and to disk.
-
-  The host is one step ahead: while the devices compute an update it prepares
-  the next batch, and it reads an update's metrics when the next one runs.
-  """
-
-  def __init__(self, config, workdir, mesh, saver, carried, meta, samples,
-               say):
-    self._config, self._workdir, self._mesh = config, workdir, mesh
-    self._saver, self._carried, self._meta = saver, carried, meta
-    self._samples, self._say, self._spoken = samples, say, None
-    self._meter = logs.Meter()
-    self._experts = health.Experts(config.dead_expert_updates, say)
-
-  def __call__(self, state, step_fn, batches, start, total):
-    """Runs updates start..total-1; returns the last step that was saved."""
-    c, self._total = self._config, total
-    self._log = logs.Log(self._workdir, start, wandb=c.wandb,
-                         config=c.to_dict()) if hosts.first() else None
-    try:
-      with sharding.activate(self._mesh), hosts.Stop() as stop:
-        return self._updates(state, step_fn, batches, start, stop)
-    finally:
-      self._saver.close()
-      if self._log:
-        self._log.close()
-
-  def _updates(self, state, step_fn, batches, step, stop):
-    c, key, behind = self._config, jax.random.key(self._config.seed), None
-    batch = self._next(batches) if step < self._total else None
-    leave = step == self._total
-    while not leave:
-      state, metrics = step_fn(state, batch, key)
-      step += 1
-      leave = stop.after(step) or step == self._total
-      if not leave:
-        batch = self._next(batches)
-      if behind:
-        self._note(*behind)
-      behind = step, metrics
-      if self._saver.due(step) or leave:
-        self._note(*behind)
-        behind = None
-        self._saver.save(step, steps.as_items(state, self._carried),
-                         self._meta | _position(c, step), last=leave)
-    return step
-
-  def _next(self, batches):
-    """The next batch on the devices; arrays that the step needs."""
-    batch = self._meter.next(batches)
-    return steps.put_batch({k: batch[k] for k in BATCH if k in batch},
-                           self._mesh)
-
-  def _note(self, step, metrics):
-    """Checks an update's metrics; logs and prints those that are due."""
-    c = self._config
-    values = self._experts(step, jax.device_get(metrics))
-    self._saver.note(values)
-    if values["skipped_in_a_row"] and self._log:
-      self._log.skip(step, self._samples(step))
-    _check_finite(values, step, c, self._saver.last_healthy)
-    due = step % c.log_every == 0 or step in (1, self._total)
-    now = time.monotonic()
-    speak = (self._spoken is None or now - self._spoken > SPEAK_EVERY_S
-             or step == self._total)
-    if due or speak:
-      values |= self._meter.read(c.global_batch)
-    if due:
-      if self._log:
-        self._log.write(step, values)
-      self._meter.reset()
-    if speak:
-      self._say(_line(step, self._total, values))
-      self._spoken = now
 
 
 def _updates(config, windows):
@@ -202,19 +130,6 @@ def _updates(config, windows):
   return total
 
 
-def _line(step, total, values):
-  """The progress line of a step."""
-  v = values
-  parts = [f"step {step}/{total}", f"loss {v['loss']:.4f}"]
-  parts += [f"{name} {v[f'loss_{name}']:.4f}"
-            for name in ("action", "camera", "skill") if f"loss_{name}" in v]
-  parts += [f"lr {v['lr']:.1e}", f"grad {v['grad_norm']:.2f}",
-            f"{v['samples_per_second']:.0f} samples/s",
-            f"data wait {100 * v['data_wait_share']:.0f} %",
-            f"memory {v['host_memory_gb']:.1f} GB"]
-  return "  ".join(parts)
-
-
 def _samples_of(config, train):
   """Function of a step: {"sample_ids", "frames"} that its update saw."""
   weights = build.balance(config, train)
@@ -226,17 +141,6 @@ def _samples_of(config, train):
     return {"sample_ids": ids.tolist(),
             "frames": [f"{train.routes[r]}/{t:05d}" for r, t in names]}
   return at
-
-
-def _check_finite(values, step, config, last_healthy):
-  """Stops a run whose updates are skipped one after the other."""
-  bad = int(values["skipped_in_a_row"])
-  if bad >= config.max_skipped:
-    raise errors.NumericsError(
-        f"{bad} non-finite updates in a row at step {step} of seed "
-        f"{config.seed}. Last healthy: {last_healthy()} (kept). Lower the "
-        "learning rate, or look at the samples of these steps: they are named "
-        "in skipped.jsonl")
 
 
 def _restore(saved, step, model, tx, shardings):
@@ -282,12 +186,6 @@ def _write_config(config, workdir):
   os.replace(path + ".part", path)
 
 
-def _position(config, step):
-  """Where in the data a checkpoint stands."""
-  return {"step": step, "seed": config.seed, "stage": config.stage,
-          "next_sample": step * config.global_batch}
-
-
 class _Progress:
   """A line about recording every few seconds."""
 
@@ -295,6 +193,6 @@ class _Progress:
     self._say, self._spoken = say, 0.0
 
   def __call__(self, done, total, name):
-    if done == total or time.monotonic() - self._spoken > SPEAK_EVERY_S:
+    if done == total or time.monotonic() - self._spoken > loop.SPEAK_EVERY_S:
       self._say(f"record: {done}/{total} routes, {name}")
       self._spoken = time.monotonic()
