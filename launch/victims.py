@@ -19,7 +19,7 @@ MODEL = dict(
     expert_mlp=32, layers=2, heads=2, head_dim=8, moe_layers=1, camera_heads=2,
     camera_hidden=8)
 TRAINING = {f"model.{key}": x for key, x in MODEL.items()} | {
-    "total_updates": 40, "global_batch": 8, "per_device_batch": 8,
+    "total_updates": 24, "global_batch": 4, "per_device_batch": 4,
     "log_every": 1, "save_every": 2, "data.augment": True}
 CLOCKED = ("time", "samples_per_second", "step_seconds", "data_wait_share",
            "host_memory_gb")  # what no two runs share
@@ -34,17 +34,17 @@ class Victim:
   """
 
   def __init__(self, folder, argv):
-    """folder: its output. argv: of the command."""
-    self.folder, self._argv = folder, argv
+    """folder: its output. argv: of the command, `argv` from then on."""
+    self.folder, self.argv = folder, argv
     os.makedirs(os.path.dirname(folder), exist_ok=True)
 
   def start(self, fresh):
     """A forks.Child at work; `fresh`: with an interpreter of its own."""
     log = self.folder + ".log"
     if fresh:
-      return forks.command(self.module, self._argv, log)
+      return forks.command(self.module, self.argv, log)
     main = importlib.import_module(self.module).main
-    return forks.fork(lambda: main(self._argv), log)
+    return forks.fork(lambda: main(self.argv), log)
 
   def went_on(self, child, before):
     """Whether a restarted process took up all that was finished before."""
@@ -60,7 +60,7 @@ class Victim:
 
 
 class Training(Victim):
-  """Forty updates, a save after every second one."""
+  """A few updates, a save after every second one."""
 
   kind, module = "train", "launch.train"
   moments = {"start": 1, "compile": 1, "steps": 3, "save": 5}
