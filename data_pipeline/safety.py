@@ -54,7 +54,7 @@ class Limits(collections.namedtuple("Limits", (
 
 
 DEFAULTS = Limits(
-    acceleration_mps2=9.81, turn_radius_m=4.0, start_m=2.0, slack_m=1.0,
+    acceleration_mps2=9.81, turn_radius_m=4.0, start_m=1.0, slack_m=1.0,
     jump_m=1.0, hold_s=0.3, recover_plans=5, brake_first=0.4, brake_ramp_s=0.5,
     frozen_s=1.0, moving_mps=1.0, blank_levels=2)
 
@@ -77,7 +77,8 @@ def implausible(plans, speed, choice=DEFAULTS, first_row=0):
 
   A plan that stops is always believed, however hard. From the road that a car
   at this speed would cover, plans may deviate forwards and to the side by
-  a t^2 / 2; to the side also by s^2 / 2r on s metres of way: a circle.
+  a t^2 / 2; to the side also by s^2 / 2r on s metres of way: a circle. Both
+  are seen from the plan's own start.
 
   Args:
     plans: ego frame (forward, right). speed: of the car.
@@ -89,16 +90,18 @@ def implausible(plans, speed, choice=DEFAULTS, first_row=0):
   plans = np.asarray(plans, np.float64)
   speed = np.asarray(speed, np.float64)[:, None]
   time = ROW_S * (first_row + np.arange(plans.shape[-2]))  # [R]
+  start = np.hypot(plans[:, :1, 0], plans[:, :1, 1])     # [M,1]
+  if first_row == 0:
+    plans = plans - plans[:, :1]
   x, y = plans[..., 0], plans[..., 1]                    # [M,R]
-  steps = np.diff(plans, axis=-2)
-  way = np.cumsum(np.hypot(steps[..., 0], steps[..., 1]), -1)
-  way = np.concatenate([np.zeros_like(x[..., :1]), way], -1) + np.hypot(
-      x, y)[..., :1]                                     # [M,R]
-  bend = np.diff(steps, axis=-2)
+  steps = np.diff(plans, axis=1)
+  way = np.cumsum(np.hypot(steps[..., 0], steps[..., 1]), 1)
+  way = np.concatenate([np.zeros_like(start), way], 1) + np.hypot(
+      x, y)[:, :1]                                       # [M,R]
+  bend = np.diff(steps, axis=1)
   c = choice
   faults = (
-      ("starts", np.hypot(x, y)[..., :1],
-       c.start_m + first_row * ROW_S * np.abs(speed), "m from the car"),
+      ("starts", start, c.start_m + first_row * ROW_S * np.abs(speed), "m from the car"),
       ("reaches", np.hypot(np.maximum(x - speed * time, 0), y),
        c.acceleration_mps2 * time ** 2 / 2 + c.slack_m,
        "m off what its speed allows"),
@@ -110,7 +113,7 @@ def implausible(plans, speed, choice=DEFAULTS, first_row=0):
   found = np.full(len(plans), "", dtype=object)
   for word, value, most, unit in faults:
     over = value - most                                  # [M,rows]
-    bad = ~(over <= 0).all(-1) & (found == "")
+    bad = ~(over <= 0).all(1) & (found == "")
     for i in np.flatnonzero(bad):
       row = np.argmax(over[i])
       limit = np.broadcast_to(most, value.shape)[i][row]

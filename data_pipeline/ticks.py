@@ -22,6 +22,9 @@ IMU = ("compass", "acceleration", "angular_velocity")
 HOLD_TICKS = 10          # a missing reading is bridged for so long
 MAX_JUMP = 8.0           # m between a GPS reading and where the car must be;
 #                          the noise of one reading has a deviation of 0.56 m
+# What a sensor cannot mean: m/s, rad, m/s^2, rad/s. Collisions stay below.
+FARTHEST = {"speed": 100.0, "compass": 1e3, "acceleration": 1e4,
+            "angular_velocity": 1e3}
 
 
 class Options(collections.namedtuple("Options", (
@@ -139,14 +142,40 @@ class Buffer:
     self._ticks.append(Tick(position, float(heading), speed, acceleration,
                             turning, target))
 
+  def forget(self):
+    """Drops the past, so that planning waits for a new half second."""
+    self._ticks.clear()
+    self._last.clear()
+    self._missing.clear()
+
+  @property
+  def last(self):
+    """The last Tick."""
+    return self._ticks[-1]
+
+  def moved(self, count):
+    """How the car moved in the last `count` ticks, by speed and compass.
+
+    GPS is too noisy for such a short way.
+
+    Returns:
+      ([2] m in the world, heading then, heading now).
+    """
+    kept = list(self._ticks)[-1 - count:]
+    way = sum((t.speed * TICK_S * np.array([math.cos(t.heading), math.sin(
+        t.heading)]) for t in kept[1:]), np.zeros(2))
+    return way, kept[0].heading, kept[-1].heading
+
   def _held(self, name, value, shape):
     """The value, or the last good one in its place."""
     good = _finite(value, shape)
     if self.options.nan_compass == "zero" and name in IMU and (
         good is None and value is not None):
       good = _finite(np.nan_to_num(value), shape)
-    return self._bridged(name, good, lambda: self._last[name], "is missing or "
-                         f"not finite: {value}")
+    if good is not None and np.abs(good).max() > FARTHEST[name]:
+      good = None
+    return self._bridged(name, good, lambda: self._last[name], "is missing, "
+                         f"not finite or too large: {value}")
 
   def _position(self, gps, heading, speed):
     """World position [2] of GPS, or where the car must be by now."""

@@ -8,15 +8,15 @@ from data_pipeline import errors, spec
 
 
 class FakePolicy:
-  """Answers a plan that starts at the step plus the mean of the state, and
-  goes ahead at 6 m/s from there.
+  """Answers a plan that starts at the step plus the mean of the state, times
+  `tell` in metres, and goes ahead at 6 m/s from there.
 
   `trouble` {step: exception} is raised; `gate`, once cleared, holds plans
   back; `batches` lists the steps that were planned together.
   """
 
-  def __init__(self, side=8):
-    self.side, self.batches, self.trouble = side, [], {}
+  def __init__(self, side=8, tell=1.0):
+    self.side, self.tell, self.batches, self.trouble = side, tell, [], {}
     self.gate = threading.Event()
     self.gate.set()
     self.metadata = {
@@ -39,5 +39,5 @@ class FakePolicy:
       if o["step"] in self.trouble:
         raise self.trouble[o["step"]]
     road = np.stack([0.6 * np.arange(10), np.zeros(10)], -1)
-    return [{"actions": (road + o["step"] + o["proprio"].mean()).astype(
-        np.float32)} for o in observations]
+    return [{"actions": (road + self.tell * (o["step"] + o["proprio"].mean())
+                         ).astype(np.float32)} for o in observations]

@@ -18,6 +18,7 @@ from data_pipeline import (
   driver,
   errors,
   navigation,
+  safety,
   sensor_images,
   spec,
   ticks,
@@ -40,12 +41,13 @@ DEFAULTS = collections.OrderedDict((
     ("server", None),          # ws://HOST:PORT
     ("api_key_file", None),    # its first line is the server's key
     ("wait_s", 120.0),         # for the server, at the start of a route
-    ("timeout_s", 10.0),       # for a plan; later ones are braked for
+    ("timeout_s", 10.0),       # for a plan; later ones are not followed
     ("workdir", None),         # a run folder: the model in this process
     ("step", None),            # its checkpoint; the latest
     ("controller", "drivemoe"),
     ("official_parity", False),
     ("options", {}),           # single ones of ticks.Options
+    ("safety", {}),            # single ones of safety.Limits
     ("camera_width", 1600),    # as recorded; heights are 9/16 of it
     ("threads", 2),            # that prepare images
 ))
@@ -72,6 +74,12 @@ def read_config(path):
     raise errors.ConfigError(
         f"{path}: unknown keys {unknown}; known: {', '.join(DEFAULTS)}")
   config = Config(**dict(DEFAULTS, **values))
+  for name, default in DEFAULTS.items():
+    value = getattr(config, name)
+    if isinstance(default, dict) and not isinstance(value, dict) or (
+        isinstance(default, float) and not _is_number(value)):
+      kind = "an object" if isinstance(default, dict) else "a number from 0"
+      raise errors.ConfigError(f"{path}: {name} is {value!r}; give {kind}")
   if (config.server is None) == (config.workdir is None):
     raise errors.ConfigError(
         f"{path}: give either server or workdir, not {config.server!r} and "
@@ -79,11 +87,16 @@ def read_config(path):
   return config
 
 
+def _is_number(value):
+  return type(value) in (int, float) and 0 <= value < float("inf")
+
+
 class DriveMoEAgent(autonomous_agent.AutonomousAgent):
   """See the file's docstring; the evaluator calls setup, sensors, run_step
   once a tick, destroy."""
 
   _config = _driver = _policy = _prepare = _record = None
+  _newest = -1               # frame of the last tick
 
   def setup(self, path_to_conf_file):
     """Args: path_to_conf_file: CONFIG.json+...+SAVE_NAME."""
@@ -91,6 +104,7 @@ class DriveMoEAgent(autonomous_agent.AutonomousAgent):
     path, *names = path_to_conf_file.split("+")
     config = self._config = read_config(path)
     options = ticks.options(config.official_parity, **config.options)
+    limits = safety.limits(**config.safety)
     controller = control.Controller(config.controller)
     buffer = self._buffer(options)
     self._policy = _policy(config, options)
@@ -100,7 +114,8 @@ class DriveMoEAgent(autonomous_agent.AutonomousAgent):
     width = config.camera_width
     self._driver = driver.Driver(
         buffer, controller, self._prepare, self._policy.plan,
-        frame_shape=(width * 9 // 16, width, 4))
+        frame_shape=(width * 9 // 16, width, 4), limits=limits,
+        timeout_s=config.timeout_s)
     self._record = _Record(os.environ.get("SAVE_PATH"),
                            names[-1] if names else "")
     _say(f"controller {config.controller}, {options}")
@@ -138,7 +153,7 @@ class DriveMoEAgent(autonomous_agent.AutonomousAgent):
 
   def run_step(self, input_data, timestamp):
     """One tick of the evaluator -> carla.VehicleControl."""
-    command = self._driver.step(*self._read(input_data))
+    command = self._driver.step(*self._read(input_data), time_s=timestamp)
     if self._driver.due and self.hero_actor is not None:
       self._record.add(self._driver.tick, self.get_metric_info())
     return carla.VehicleControl(
@@ -146,30 +161,36 @@ class DriveMoEAgent(autonomous_agent.AutonomousAgent):
 
   def _read(self, input_data):
     """(ticks.Reading, {folder: frame}), None for what did not come."""
-    now = max([frame for frame, _ in input_data.values()], default=0)
+    now = max([frame for frame, _ in input_data.values()], default=-1)
     fresh = {name: value for name, (frame, value) in input_data.items()
-             if frame == now}
+             if frame == now > self._newest}  # not what was seen before
+    self._newest = max(now, self._newest)
     cameras = {folder: fresh.get(name) for name, folder, *_ in CAMERAS}
-    imu = fresh.get("IMU")
-    parts = (None,) * 3 if imu is None or len(imu) != 7 else (
-        imu[6], imu[:3], imu[3:6])
-    gps, speed = fresh.get("GPS"), fresh.get("SPEED")
+    part = lambda name, key: _part(fresh.get(name), key)
     return ticks.Reading(
-        gps=None if gps is None else gps[:2], compass=parts[0],
-        speed=None if speed is None else speed["speed"],
-        acceleration=parts[1], angular_velocity=parts[2]), cameras
+        gps=part("GPS", slice(2)), compass=part("IMU", 6),
+        speed=part("SPEED", "speed"), acceleration=part("IMU", slice(3)),
+        angular_velocity=part("IMU", slice(3, 6))), cameras
 
   def destroy(self):
     """Writes the records and lets go of the policy."""
     if self._driver is not None:
       summary = self._driver.summary()
-      _say(f"{summary['ticks']} ticks, brakes {summary['brakes']}, overruled "
-           f"plans {summary['overrides']}")
+      _say(f"{summary['ticks']} ticks, faults {summary['faults']}, stops "
+           f"{len(summary['stops'])}, overruled plans {summary['overrides']}")
       self._record.close(summary)
     for part in (self._policy, self._prepare):
       if part is not None:
         part.close()
     self._driver = self._policy = self._prepare = None
+
+
+def _part(value, key):
+  """value[key], or None where it has no such thing."""
+  try:
+    return value[key]
+  except (TypeError, KeyError, IndexError):
+    return None
 
 
 def _say(text):

@@ -74,7 +74,7 @@ class RemotePolicy:
     except TimeoutError:
       # The late answer would be taken for that of the next observation.
       self.close()
-      raise Unavailable("server", f"{self.url} did not answer in "
+      raise Unavailable("late", f"{self.url} did not answer in "
                         f"{self._timeout_s:g} s") from None
     except (OSError, exceptions.WebSocketException) as error:
       self.close()

@@ -119,7 +119,7 @@ def test_gps_that_falls_out_or_jumps_is_dead_reckoned(changes):
 
 
 @pytest.mark.parametrize("name, text", [
-    ("speed", "speed is missing or not finite: nan, for 11 ticks"),
+    ("speed", "speed is missing, not finite or too large: nan, for 11"),
     ("compass", "compass is missing"), ("gps", "gps is missing")])
 def test_what_stays_away_is_a_fault_and_starts_anew(name, text):
   value = np.full(2, math.nan) if name == "gps" else math.nan

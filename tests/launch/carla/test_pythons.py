@@ -21,7 +21,8 @@ OLD_SYNTAX = (
     "data_pipeline/__init__.py", "data_pipeline/errors.py",
     "data_pipeline/prompt.py", "data_pipeline/spec.py",
     "data_pipeline/control.py", "data_pipeline/driver.py",
-    "data_pipeline/navigation.py", "data_pipeline/sensor_images.py",
+    "data_pipeline/navigation.py", "data_pipeline/safety.py",
+    "data_pipeline/sensor_images.py", "data_pipeline/sensor_watch.py",
     "data_pipeline/ticks.py", "data_pipeline/wire.py", "launch/__init__.py",
     "launch/carla/__init__.py", "launch/carla/agent.py",
     "launch/carla/remote.py")
@@ -51,7 +52,7 @@ def test_old_pythons_drive_alike(agents, recorded, config, tmp_path):
   if not found:
     pytest.skip("no Python 3.7 or 3.8 with numpy, pillow, msgpack, websockets")
   np.savez(tmp_path / "ticks.npz", **recorded)
-  with serving(fake_policy.FakePolicy()) as url:
+  with serving(fake_policy.FakePolicy(tell=0.005)) as url:
     path = config(server=url)
     here, _ = driven(agents, recorded, path)
     for python in found:
