@@ -27,7 +27,8 @@ class Policy:
   An answer:
     actions [R,2] float32, m: where the car shall be (forward, right) every
       0.1 s, row 0 now;
-    camera, skill int: what the routers chose, where the model has them.
+    camera, skill int: what the routers chose, where the model has them;
+    skill_weights [E] float32: the router's weight of every skill.
   """
 
   def __init__(self, model, params, statistics, *, prompt_ids, steps=10,
@@ -146,6 +147,7 @@ class Policy:
         answer["camera"] = int(result["view"][i])
       if "skill_logits" in result:
         answer["skill"] = int(result["skill_logits"][i].argmax())
+        answer["skill_weights"] = _shares(result["skill_logits"][i])
     return answers
 
   def _pixels(self, observation):
@@ -156,6 +158,13 @@ class Policy:
                           (len(spec.IMAGES), len(images.DRAWS)))
     return images.augment(observation["images"], *images.augmentation(
         draws, shared_crop=True)).numpy()
+
+
+def _shares(logits):
+  """A router's weight of each skill, of all and not the top ones: [E] -> [E].
+  """
+  odds = np.exp(logits - logits.max())
+  return (odds / odds.sum()).astype(np.float32)
 
 
 def padded(count):

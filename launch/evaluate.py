@@ -3,12 +3,14 @@ r"""Scores a trained run on unseen windows, beside drivers without eyes.
 python -m launch.evaluate --workdir runs/tiny
 python -m launch.evaluate --workdir runs/tiny --limit 200 --json -
 python -m launch.evaluate --compare runs/tiny runs/other
+python -m launch.evaluate --workdir runs/tiny --closed-loop --episodes 28
 
 Plans by sampling the flow from noise that is fixed per window, judges both
 routers by the labels, does it all again with images of other routes, and
 writes WORKDIR/evaluation.json and WORKDIR/predictions.npz (each replaced as a
 whole). `--report` draws WORKDIR/report.html as well. `--compare` sets two
 finished evaluations side by side, and refuses where their windows differ.
+`--closed-loop` drives in the embedded world instead, see docs/miniworld.md.
 """
 
 import os
@@ -20,7 +22,7 @@ import numpy as np
 from data_pipeline import loader, normalize
 from drivemoe_jax import build, report
 from drivemoe_jax.evaluators import predict, side_by_side, suite, text
-from launch import cli, flags
+from launch import cli, closed_loop, flags
 
 
 def add_arguments(parser):
@@ -39,11 +41,14 @@ def add_arguments(parser):
   flags.add_json(parser, "the scores")
   parser.add_argument("--report", action="store_true",
                       help="write WORKDIR/report.html too")
+  closed_loop.add_arguments(parser)
 
 
 def run(args):
   if args.compare:
     return _compare(args)
+  if args.closed_loop:
+    return closed_loop.run(args)
   flags.check_positive(args, "batch_size", "steps", "limit")
   say = _Progress()
   trained = build.load_run(args.workdir, args.step)

@@ -61,10 +61,11 @@ class Expert:
                   if self._is_hazard(v, other)], default=np.inf)
     self.emergency = spared < 0
     acceleration = min(acceleration, spared)
+    steer = pursue(self._route, state, self._offset)
     if acceleration < -0.3 and v < 0.15:
-      return worlds.Control(brake=1.0, steer=self._steer(state))
+      return worlds.Control(brake=1.0, steer=steer)
     throttle, brake = actors.Ego.pedals(acceleration, v)
-    return worlds.Control(float(throttle), self._steer(state), float(brake))
+    return worlds.Control(float(throttle), steer, float(brake))
 
   def _perceive(self, state):
     points = self._world.visible()
@@ -87,21 +88,6 @@ class Expert:
 
   def _offset(self, s):
     return sum(manoeuvre.offset(s) for manoeuvre in self._manoeuvres)
-
-  def _steer(self, state):
-    """Pure pursuit from the rear axle."""
-    axles = actors.Ego.LENGTH
-    s = state.progress + min(max(0.36 * state.speed, 1.6), 4.0)
-    _, aside = self._route.project(state.position, state.progress)
-    error = aside - self._offset(state.progress)
-    target = self._route.point(s, self._offset(s) - CENTRING * error)
-    direction = np.array([np.cos(state.heading), np.sin(state.heading)])
-    delta = target - (state.position - axles / 2 * direction)
-    distance = np.hypot(*delta)
-    angle = (np.arctan2(delta[1], delta[0]) - state.heading + np.pi) % (
-        2 * np.pi) - np.pi
-    wheel = np.arctan(2 * axles * np.sin(angle) / distance)
-    return float(np.clip(wheel / actors.Ego.MAX_STEER, -1, 1))
 
   def _cruise(self, s, v):
     limit = self._limits[self._route.index(s + 0.25 * v)]
@@ -171,6 +157,27 @@ class Expert:
         self._stopped.add(line)
       best = min(best, eyes.halt(v, gap - AT_LINE))
     return best
+
+
+def pursue(route, state, offset):
+  """Steering of pure pursuit from the rear axle.
+
+  Args:
+    route: town.Route. state: world.State.
+    offset: metres of the route -> metres to its right.
+  """
+  axles = actors.Ego.LENGTH
+  s = state.progress + min(max(0.36 * state.speed, 1.6), 4.0)
+  _, aside = route.project(state.position, state.progress)
+  error = aside - offset(state.progress)
+  target = route.point(s, offset(s) - CENTRING * error)
+  direction = np.array([np.cos(state.heading), np.sin(state.heading)])
+  delta = target - (state.position - axles / 2 * direction)
+  distance = np.hypot(*delta)
+  angle = (np.arctan2(delta[1], delta[0]) - state.heading + np.pi) % (
+      2 * np.pi) - np.pi
+  wheel = np.arctan(2 * axles * np.sin(angle) / distance)
+  return float(np.clip(wheel / actors.Ego.MAX_STEER, -1, 1))
 
 
 def speed_profile(route, cruise):

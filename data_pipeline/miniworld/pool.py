@@ -1,7 +1,7 @@
-"""Child processes that record routes, one JSON line per job.
+"""Child processes that record or drive routes, one JSON line per job.
 
 multiprocessing would import the caller's main module in every child (in
-training: jax and TensorFlow); these children run worker.py and nothing else.
+training: jax and TensorFlow); these children run one module and nothing else.
 """
 
 import concurrent.futures
@@ -15,46 +15,69 @@ import data_pipeline
 
 ROOT = os.path.dirname(os.path.dirname(data_pipeline.__file__))
 PREFIX = "miniworld-route "  # marks our lines on the child's output
+RECORDS = "data_pipeline.miniworld.worker"
+
+
+class Died(RuntimeError):
+  """A child that ended without an answer."""
 
 
 class Child:
   """A process that answers each job with the name of its route."""
 
-  def __init__(self):
+  def __init__(self, module=RECORDS):
     paths = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     self._process = subprocess.Popen(
-        [sys.executable, "-m", "data_pipeline.miniworld.worker"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env=environment)
 
   def run(self, job):
     """Sends a job and waits for its route's name."""
-    self._process.stdin.write(json.dumps(job) + "\n")
-    self._process.stdin.flush()
+    try:
+      self._process.stdin.write(json.dumps(job) + "\n")
+      self._process.stdin.flush()
+    except BrokenPipeError:
+      pass  # it is dead: the loop below finds no answer
     for line in self._process.stdout:
       if line.startswith(PREFIX):
         return line.removeprefix(PREFIX).strip()
-    raise RuntimeError(f"the process that recorded {job} ended with status "
-                       f"{self._process.wait()}; its message is above")
+    raise Died(f"the process that was given {job} ended with status "
+               f"{self._process.wait()}; its message is above")
 
   def close(self):
-    self._process.stdin.close()
+    try:
+      self._process.stdin.close()
+    except BrokenPipeError:
+      pass  # it died with a job in its pipe
     self._process.stdout.close()
     self._process.wait()
 
 
-def run(jobs, workers):
-  """Yields (job, route name) as they finish, from `workers` children."""
+def run(jobs, workers, module=RECORDS, tries=1):
+  """Yields (job, answer) as they finish, from `workers` children.
+
+  Args:
+    module: what the children run. tries: a job whose child died is given to a
+      new one so often, all in all.
+  """
   idle = queue.SimpleQueue()
-  children = [Child() for _ in range(min(workers, len(jobs)))]
+  children = [Child(module) for _ in range(min(workers, len(jobs)))]
   for child in children:
     idle.put(child)
 
   def work(job):
     child = idle.get()
     try:
-      return job, child.run(job)
+      for left in reversed(range(tries)):
+        try:
+          return job, child.run(job)
+        except Died:
+          if not left:
+            raise
+          child = Child(module)
+          children.append(child)
     finally:
       idle.put(child)
 

@@ -16,7 +16,13 @@ import shutil
 import cv2
 
 from data_pipeline import errors
-from data_pipeline.miniworld import annotations, labels, pool, scenarios
+from data_pipeline.miniworld import (
+  annotations,
+  labels,
+  names,
+  pool,
+  scenarios,
+)
 from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
 
@@ -40,7 +46,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
 
   Args:
     out_dir: folder to write; it may exist if it is empty or ours.
-    scenario_types: names from scenarios.SCENARIOS; None is scenarios.FIRST.
+    scenario_types: names from scenarios.SCENARIOS; None is names.FIRST.
     seeds, val_seeds: disjoint iterables of ints, used for every scenario.
     size: width and height of the images [px]. quality: of the JPEGs, 20..95;
       the default is far above Bench2Drive's 20 because a person who is 4
@@ -85,7 +91,7 @@ def _run(jobs, workers):
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames):
   """The checked arguments that decide the bytes, as JSON would hold them."""
-  kinds = list(scenario_types or scenarios.FIRST)
+  kinds = list(scenario_types or names.FIRST)
   for kind in kinds:
     scenarios.check(kind)
   seeds, val_seeds = sorted(set(seeds)), sorted(set(val_seeds))

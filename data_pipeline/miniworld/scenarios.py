@@ -10,35 +10,23 @@ import zlib
 import numpy as np
 
 from data_pipeline import errors
-from data_pipeline.miniworld import crossroads, hazards, obstacles, traffic
-from data_pipeline.spec import Skill
+from data_pipeline.miniworld import (
+  crossroads,
+  hazards,
+  names,
+  obstacles,
+  traffic,
+)
 
-# Seeds from here on are for driving in the loop; recorders stay below.
-FIRST_TEST_SEED = 20000
-
-# Type -> (builder, the skill that it is about).
-SCENARIOS = {
-    "TJunction": (crossroads.t_junction, Skill.NORMAL),
-    "VanillaSignalizedTurnEncounterGreenLight":
-        (crossroads.green_light, Skill.NORMAL),
-    "ParkedObstacle": (obstacles.parked_obstacle, Skill.OVERTAKING),
-    "ParkedObstacleTwoWays": (obstacles.parked_obstacle, Skill.OVERTAKING),
-    "DynamicObjectCrossing":
-        (hazards.dynamic_object_crossing, Skill.EMERGENCY_BRAKE),
-    "MergerIntoSlowTraffic": (traffic.merger, Skill.MERGING),
-    "LaneChange": (traffic.lane_change, Skill.MERGING),
-    "ParkingExit": (traffic.parking_exit, Skill.PARKING_EXIT),
-    "ConstructionObstacle":
-        (obstacles.construction_obstacle, Skill.OVERTAKING),
-    "HardBreakRoute": (hazards.hard_brake, Skill.EMERGENCY_BRAKE),
-    "YieldToEmergencyVehicle": (traffic.emergency_vehicle, Skill.GIVE_WAY),
-    "HighwayCutIn": (traffic.cut_in, Skill.GIVE_WAY),
-    "VanillaNonSignalizedTurnEncounterStopsign":
-        (crossroads.stop_sign, Skill.TRAFFIC_SIGN),
-    "VanillaSignalizedTurnEncounterRedLight":
-        (crossroads.red_light, Skill.TRAFFIC_SIGN),
-}
-FIRST = tuple(SCENARIOS)[:5]  # those that configs/tiny.py learns from
+# In the order of names.TYPES.
+_BUILDERS = (
+    crossroads.t_junction, crossroads.green_light, obstacles.parked_obstacle,
+    obstacles.parked_obstacle, hazards.dynamic_object_crossing,
+    traffic.merger, traffic.lane_change, traffic.parking_exit,
+    obstacles.construction_obstacle, hazards.hard_brake,
+    traffic.emergency_vehicle, traffic.cut_in, crossroads.stop_sign,
+    crossroads.red_light)
+SCENARIOS = dict(zip(names.TYPES, _BUILDERS, strict=True))
 
 
 def build(kind, seed):
@@ -49,8 +37,7 @@ def build(kind, seed):
   """
   check(kind)
   rng = np.random.default_rng([zlib.crc32(kind.encode()), seed])
-  builder, _ = SCENARIOS[kind]
-  return builder(kind, seed, rng)
+  return SCENARIOS[kind](kind, seed, rng)
 
 
 def check(kind):

@@ -15,7 +15,7 @@ from data_pipeline.miniworld import town as towns
 STREET = 150.0  # length of the straight streets [m]
 AVENUE = 190.0  # and of those with traffic from behind [m]
 BEHIND = 50.0   # room for it [m]
-SLOT_INWARD = 0.35  # a car about to leave stands this near to the lane [m]
+SLOT_INWARD = 0.12  # nearer, and traffic would wait for who leaves a slot [m]
 ARM = 56.0      # length of the arms that the ego drives [m]
 SIDE_ARM = 34.0  # length of the others [m]
 

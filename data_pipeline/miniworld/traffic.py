@@ -78,7 +78,7 @@ def parking_exit(kind, seed, rng):
       rng, kerbs[1].point(along + room, -towns.PARKING / 2), 0.0,
       state="static"))
   pace = float(rng.uniform(5.5, 7.5))
-  x -= pace * float(rng.uniform(1.6, 2.6)) + 4.0
+  x -= pace * float(rng.uniform(0.7, 1.6)) + 4.0
   for _ in range(int(rng.integers(1, 4))):
     scene.add_traffic(rng, ("a", "b", own - 1), x, pace,
                       pace + float(rng.uniform(-0.3, 0.3)))

@@ -80,15 +80,15 @@ class World:
   def __init__(self, size=(320, 180)):
     """Args: size: width and height of the camera images [px]."""
     self.size = tuple(size)
-    self.scene = self.ego = self.renderer = None
+    self.scene = self.ego = self.renderer = self.ground = None
 
   def reset(self, scenario, seed):
     """Builds the scene of (scenario, seed) and returns its first State."""
     self.scene = scene = scenarios.build(scenario, seed)
     self._noise = np.random.default_rng([seed, 1])
-    self._ground = ground.Ground(scene.town, np.random.default_rng([seed, 2]),
+    self.ground = ground.Ground(scene.town, np.random.default_rng([seed, 2]),
                                  scene.soil, scene.tint)
-    self.renderer = render.Renderer(self._ground, scene.look, self.size)
+    self.renderer = render.Renderer(self.ground, scene.look, self.size)
     for number, actor in enumerate(scene.actors):
       actor.id = 100 + number
     self.ego = actors.Ego(scene.road, scene.route.xy[0],
@@ -148,7 +148,7 @@ class World:
 
   def is_drivable(self, points):
     """[...,2] -> [...] bool: may wheels stand there?"""
-    return self._ground.is_drivable(points)
+    return self.ground.is_drivable(points)
 
   def ego_covers(self, point):
     """Is a world point [2] under the ego, or within 0.3 m of it?"""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import paths, scenarios, town
+from data_pipeline.miniworld import names, paths, scenarios, town
 from data_pipeline.miniworld import world as worlds
 
 
@@ -39,13 +39,13 @@ def infractions(scenario, seeds):
 # One seed each: the slow test below and the labels' test drive more.
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
 def test_it_arrives_without_an_infraction(scenario):
-  assert not infractions(scenario, [scenarios.FIRST_TEST_SEED])
+  assert not infractions(scenario, [names.FIRST_TEST_SEED])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
 def test_it_arrives_without_an_infraction_on_many_seeds(scenario):
-  first = scenarios.FIRST_TEST_SEED
+  first = names.FIRST_TEST_SEED
   assert not infractions(
       scenario, [*range(60), *range(9000, 9020), *range(first, first + 20)])
 

@@ -1,0 +1,143 @@
+"""Drives many episodes, in this process or in several, and resumes.
+
+  FOLDER/plan.json              what drove, so that nothing else is mixed in
+  FOLDER/<number>_<type>/...    one drive each, see miniworld.episode
+  FOLDER/results.json           all of them as a Bench2Drive result file
+
+Results do not depend on the number of processes. Finished drives are never
+driven again.
+"""
+
+import json
+import os
+
+from data_pipeline import errors
+from data_pipeline.miniworld import episode, names, pool
+
+FORMAT = 1
+TRIES = 3            # of an episode whose process dies
+
+
+def episodes(count=None, kinds=None, first_seed=names.FIRST_TEST_SEED):
+  """[(type, seed)]: every type of a seed, then the next seed.
+
+  Args:
+    count: how many; None is ten seeds. kinds: types; None is all.
+    first_seed: a test seed.
+
+  Raises:
+    ConfigError: an unknown type, no episode, or a seed of the training's.
+  """
+  kinds = tuple(kinds or names.TYPES)
+  for kind in kinds:
+    if kind not in names.SKILLS:
+      raise errors.ConfigError(
+          f"unknown scenario {kind!r}; known: {', '.join(names.TYPES)}")
+  count = 10 * len(kinds) if count is None else count
+  if count < 1:
+    raise errors.ConfigError(f"{count} episodes: ask for one or more")
+  last = first_seed + (count - 1) // len(kinds)
+  if not names.FIRST_TEST_SEED <= first_seed or last > names.LAST_SEED:
+    raise errors.ConfigError(
+        f"seeds {first_seed} to {last} are not all test seeds; those are "
+        f"{names.FIRST_TEST_SEED} to {names.LAST_SEED}, the others train")
+  return [(kinds[i % len(kinds)], first_seed + i // len(kinds))
+          for i in range(count)]
+
+
+def run(folder, identity, wanted, drive_all, progress=None):
+  """Completes a folder of drives and writes results.json.
+
+  Args:
+    folder: to write; it may hold finished drives of the same identity.
+    identity: dict of what decides the bytes: driver, image size, ...
+    wanted: [(type, seed)], as from episodes().
+    drive_all: [(type, seed)] -> iterator that has each driven and written.
+    progress: called with (done, total, name).
+
+  Returns:
+    the records, in the order of `wanted`.
+
+  Raises:
+    DataError: the folder holds the drives of another identity.
+  """
+  _claim(folder, {"format": FORMAT, **identity})
+  left = [(kind, seed) for kind, seed in wanted
+          if not os.path.isdir(episode.path(folder, kind, seed))]
+  done = len(wanted) - len(left)
+  for kind, seed in drive_all(left):
+    done += 1
+    if progress:
+      progress(done, len(wanted), f"{kind} {seed}")
+  records = [_read(os.path.join(episode.path(folder, kind, seed),
+                                "record.json")) for kind, seed in wanted]
+  _write(os.path.join(folder, "results.json"), {"_checkpoint": {
+      "progress": [len(records), len(records)],
+      "records": [{"index": i, **r} for i, r in enumerate(records)]}})
+  return records
+
+
+def here(folder, make, size):
+  """drive_all for run(): one after the other, in this process.
+
+  Args:
+    make: World -> driver. size: of the camera images [px].
+  """
+  def drive_all(wanted):
+    for kind, seed in wanted:
+      episode.write(folder, episode.drive(kind, seed, make, size))
+      yield kind, seed
+  return drive_all
+
+
+def in_children(folder, job, workers, module):
+  """drive_all for run(): by child processes.
+
+  Args:
+    job: what `module` has to know besides folder, kind and seed.
+    module: the children's program: a JSON job a line on standard input, a
+      pool.PREFIX line with {} or {"error": [class of errors, text]} for each.
+  """
+  def drive_all(wanted):
+    jobs = [{"folder": folder, "kind": kind, "seed": seed, **job}
+            for kind, seed in wanted]
+    if not jobs:
+      return
+    for done, answer in pool.run(jobs, workers, module, TRIES):
+      trouble = json.loads(answer).get("error")
+      if trouble:
+        raise getattr(errors, trouble[0])(trouble[1])
+      yield done["kind"], done["seed"]
+  return drive_all
+
+
+def _claim(folder, plan):
+  path = os.path.join(folder, "plan.json")
+  plan = json.loads(json.dumps(plan))
+  if os.path.exists(path):
+    known = _read(path)
+    differ = [f"{key} {known.get(key)!r} there, {plan.get(key)!r} here"
+              for key in sorted({*known, *plan})
+              if known.get(key) != plan.get(key)]
+    if differ:
+      raise errors.DataError(
+          f"{folder} holds drives of another kind ({'; '.join(differ)}); move "
+          "it away")
+    return
+  if os.path.isdir(folder) and os.listdir(folder):
+    raise errors.DataError(f"{folder} is not empty and holds no drives; move "
+                           "it away")
+  os.makedirs(folder, exist_ok=True)
+  _write(path, plan)
+
+
+def _read(path):
+  with open(path, encoding="utf-8") as file:
+    return json.load(file)
+
+
+def _write(path, value):
+  """Writes a JSON file whole or not at all."""
+  with open(f"{path}.part", "w", encoding="utf-8") as file:
+    json.dump(value, file, indent=1)
+  os.replace(f"{path}.part", path)

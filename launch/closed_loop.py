@@ -1,0 +1,137 @@
+"""`launch.evaluate --closed-loop`: drives in the embedded world.
+
+The policy is this process's, or a server's (--against); simulators run in
+other processes. What is finished is kept, so that the same command goes on
+after a kill and costs nothing once all is there.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+
+from data_pipeline import errors, ticks, wire
+from data_pipeline.miniworld import drivers, episode, film, names
+from drivemoe_jax import build, policy, serve
+from drivemoe_jax.evaluators.closed_loop import runner, summary
+from launch import cli, flags
+from launch.carla import remote
+
+WORKER = "launch.drive_worker"
+SIZE, QUALITY = (320, 180), 90   # where the run does not tell
+
+
+def add_arguments(parser):
+  """The flags of --closed-loop, in a group."""
+  group = parser.add_argument_group("closed loop in the embedded world")
+  group.add_argument("--closed-loop", action="store_true",
+                     help="drive instead; writes WORKDIR/closed_loop")
+  group.add_argument("--episodes", type=int, metavar="N",
+                     help="drives of each driver; default: ten seeds of every "
+                     "scenario")
+  group.add_argument("--scenarios", nargs="+", metavar="TYPE",
+                     help="scenario types; default: all")
+  group.add_argument("--first-seed", type=int, default=names.FIRST_TEST_SEED,
+                     help="of the scenes")
+  group.add_argument("--workers", type=int, default=2,
+                     help="processes that simulate; 1: this one alone")
+  group.add_argument("--against", metavar="HOST:PORT",
+                     help="plans of a policy server (start it with --max-batch "
+                     "1 to have them to the last bit)")
+  group.add_argument("--api-key-file", metavar="FILE",
+                     help="its first line is the server's key")
+  group.add_argument("--film", metavar="FILE",
+                     help="film the first drive: FILE.gif or FILE.mp4")
+
+
+def run(args):
+  flags.check_positive(args, "episodes", "workers", "steps")
+  wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
+  size, quality = _recording(args.workdir)
+  root = os.path.join(args.workdir, "closed_loop")
+  found = {}
+  with _asked(args) as (name, metadata, url, ask):
+    side = drivers.check(metadata)
+    make = lambda world: drivers.Policy(world, ask, side, quality)
+    identity = {"driver": metadata, "size": list(size), "quality": quality}
+    folder = os.path.join(root, f"{name}-{metadata['checkpoint_step']}")
+    job = {"driver": "policy", "server": url, "key_file": args.api_key_file,
+           "image_size": side, "quality": quality, "size": list(size)}
+    found[name] = runner.run(
+        folder, identity, wanted,
+        runner.here(folder, make, size) if ask and args.workers == 1
+        else runner.in_children(folder, job, args.workers, WORKER),
+        _said(name))
+    if args.film:
+      _film(args.film, wanted[0], size, make, found[name][0])
+  for name, make in drivers.YARDSTICKS.items():
+    folder = os.path.join(root, name)
+    job = {"driver": name, "size": list(size)}
+    found[name] = runner.run(
+        folder, job, wanted,
+        runner.here(folder, make, size) if args.workers == 1
+        else runner.in_children(folder, job, args.workers, WORKER),
+        _said(name))
+  result = {"seeds": sorted({seed for _, seed in wanted}),
+            "checkpoint_step": metadata["checkpoint_step"],
+            "drivers": {name: summary.summarise(records, wanted)
+                        for name, records in found.items()}}
+  path = os.path.join(args.workdir, "closed_loop.json")
+  cli.write_json(f"{path}.part", result)
+  os.replace(f"{path}.part", path)
+  print(summary.table(result["drivers"]), file=flags.words(args))
+  flags.write_json(args, {"closed_loop": result})
+
+
+@contextlib.contextmanager
+def _asked(args):
+  """(name, metadata, address for children, plan of one observation)."""
+  if args.against:
+    url = f"ws://{args.against}"
+    key = wire.read_key(args.api_key_file) if args.api_key_file else None
+    server = remote.RemotePolicy(url, key, timeout_s=600.0)
+    try:
+      server.wait(10.0)
+    except ticks.Fault as fault:
+      raise errors.PeerError(f"{fault}; start launch.serve there") from None
+    with contextlib.closing(server):
+      yield "served", server.metadata, url, server.plan
+    return
+  logging.getLogger("data_pipeline").setLevel(logging.ERROR)
+  planner = policy.Policy.of_run(build.load_run(args.workdir, args.step),
+                                 steps=args.steps, seed=args.seed)
+  planner.warmup()
+  alone = lambda observation: planner.plan([observation])[0]
+  if args.workers == 1:
+    yield "model", planner.metadata, None, alone
+    return
+  # One by one: a plan must not depend on who else asks.
+  limits = serve.Limits(batch=1, clients=args.workers + 1, rate_hz=1e6)
+  with serve.in_background(serve.Server(planner, limits=limits)) as port:
+    yield "model", planner.metadata, f"ws://127.0.0.1:{port}", alone
+
+
+def _recording(workdir):
+  """((width, height), JPEG quality) of the pictures that a run learnt from."""
+  record = build.load_config(workdir).data.record
+  if not record:
+    return SIZE, QUALITY
+  return (record.width_px, record.height_px), QUALITY
+
+
+def _film(path, first, size, make, record):
+  """Drives the first episode again, with a camera team."""
+  kind, seed = first
+  with film.Film(path, size) as team:
+    again = episode.drive(kind, seed, make, size, team.watch)
+  if again["record"] != {k: v for k, v in record.items() if k != "index"}:
+    raise errors.NumericsError(
+        f"{path}: the filmed drive of {kind} {seed} is not the one in the "
+        "results; was the policy changed meanwhile?")
+  print(f"film: {path}", file=sys.stderr)
+
+
+def _said(name):
+  """A progress that prints a line on standard error."""
+  return lambda done, total, what: print(
+      f"evaluate: {name} {done}/{total} {what}", file=sys.stderr, flush=True)
