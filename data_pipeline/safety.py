@@ -101,7 +101,8 @@ def implausible(plans, speed, choice=DEFAULTS, first_row=0):
   bend = np.diff(steps, axis=1)
   c = choice
   faults = (
-      ("starts", start, c.start_m + first_row * ROW_S * np.abs(speed), "m from the car"),
+      ("starts", start, c.start_m + first_row * ROW_S * np.abs(speed),
+       "m from the car"),
       ("reaches", np.hypot(np.maximum(x - speed * time, 0), y),
        c.acceleration_mps2 * time ** 2 / 2 + c.slack_m,
        "m off what its speed allows"),

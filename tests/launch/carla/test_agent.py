@@ -16,7 +16,6 @@ from tests import fake_policy, policies
 from tests.launch.carla import replay
 from tests.launch.carla.drives import driven, serving
 
-
 # For random parameters, whose plans no car can drive.
 WIDE = dict.fromkeys(("acceleration_mps2", "start_m", "slack_m", "jump_m"), 1e6)
 
@@ -206,7 +205,8 @@ def test_an_answer_that_is_an_error_is_said(agents, recorded, config, caplog):
   with serving(policy) as url:
     controls, _ = driven(agents, recorded, config(server=url))
   assert 19 not in braking(controls)
-  assert "tick 19: the last plan goes on: E-NAN: the plan is not finite" in caplog.text
+  assert ("tick 19: the last plan goes on: E-NAN: the plan is not finite"
+          in caplog.text)
 
 
 def test_keys_are_sent_and_wrong_ones_said(agents, recorded, config, tmp_path):
