@@ -42,6 +42,12 @@ class ConfigError(UserError):
   code, status = "E-CONFIG", 2
 
 
+class InstallError(ConfigError):
+  """Packages that are missing or do not belong together."""
+
+  code = "E-INSTALL"
+
+
 class MeshError(ConfigError):
   """Batch, mesh and parameter sizes that do not divide each other."""
 

@@ -11,8 +11,6 @@ import os
 import runpy
 import sys
 
-import yaml
-
 from data_pipeline import errors
 
 
@@ -66,16 +64,22 @@ def load_config(path, overrides=()):
 
 def set_key(config, key, text):
   """Sets `a.b` in a ConfigDict from YAML text, keeping the key's type."""
+  import yaml  # here, so that launch.doctor runs where it is missing
   known = flatten(config)
   if key not in known:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(known)}"
     raise errors.ConfigError(f"unknown config key {key!r}; {hint}")
-  old, value = known[key], yaml.safe_load(text)
+  try:
+    old, value = known[key], yaml.safe_load(text)
+  except (yaml.YAMLError, ValueError, ArithmeticError, RecursionError) as error:
+    raise errors.ConfigError(
+        f"--config.{key}={text}: {str(error).splitlines()[0]}; write a value "
+        f"like {known[key]!r}") from None
   if isinstance(old, float) and isinstance(value, (int, str)):
     try:  # YAML reads 1e-4 as a string
       value = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
       pass
   if isinstance(old, tuple) and isinstance(value, list):
     value = tuple(value)

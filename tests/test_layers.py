@@ -25,6 +25,7 @@ LAYERS = (
     (r"drivemoe_jax\.(hosts|rendezvous)", 1),
     (r"drivemoe_jax\.health", 2),
     (r"drivemoe_jax\.(fit|lines|resume|stepfolders)", 1),
+    (r"drivemoe_jax\.(installed|surroundings)", 1),
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
      r"|tensors))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
@@ -48,6 +49,8 @@ SIDEWAYS = {
         "a copied step is held against what the config builds",
     ("drivemoe_jax.hosts", "drivemoe_jax.rendezvous"):
         "to join is to meet first",
+    ("drivemoe_jax.surroundings", "drivemoe_jax.installed"):
+        "what does not load is a finding like a bad version",
     ("drivemoe_jax.preflight", "drivemoe_jax.build"):
         "what is checked is what the run will be",
     ("drivemoe_jax.preflight", "drivemoe_jax.plan.analytic"):
