@@ -84,9 +84,15 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
 
 
 def _run(jobs, workers):
-  if workers > 1:
-    return pool.run(jobs, workers)
-  return ((job, record_route(**job)) for job in jobs)
+  if workers == 1:
+    yield from ((job, record_route(**job)) for job in jobs)
+    return
+  try:
+    yield from pool.run(jobs, workers)
+  except pool.Died as error:
+    raise errors.UserError(
+        f"{error}; free memory or disk space, or use fewer workers, and start "
+        "again: it goes on from the routes that are whole") from None
 
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames):

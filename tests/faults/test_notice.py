@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 
-from data_pipeline.miniworld import recorder, worker
+import pytest
+
+from data_pipeline import errors
+from data_pipeline.miniworld import pool, recorder, worker
 from drivemoe_jax import preemption
 from tests.faults import kit
 from tests.small_run import ROOT
@@ -82,3 +85,17 @@ def test_a_recording_process_goes_with_its_parent(tmp_path):
   child.communicate(timeout=60)  # closes its input
   assert child.returncode == 0
   assert len(list((out / "routes").iterdir())) == 2  # those of before
+
+
+def test_a_recording_process_that_dies_is_told_in_a_line(tmp_path,
+                                                         monkeypatch):
+  class Child:
+    def run(self, job):
+      raise pool.Died("the process ended with status -9")
+
+    def close(self):
+      pass
+
+  monkeypatch.setattr(pool, "Child", lambda module: Child())
+  with pytest.raises(errors.UserError, match="status -9; free memory"):
+    recorder.record(str(tmp_path / "data"), ["TJunction"], [0], [9000])
