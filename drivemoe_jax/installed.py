@@ -11,12 +11,13 @@ import os
 import re
 import typing
 
-# Seen to fail: (name, versions, other, versions, what happens).
+# Seen to fail: (name, versions, other, versions, what happens, what helps).
 BROKEN = (
     ("tensorflow-metadata", ">=1.21", "protobuf", "<6.31.1",
-     "its generated code refuses an older protobuf"),
+     "its generated code refuses an older protobuf",
+     "'tensorflow-cpu>=2.20' 'protobuf>=6.31.1,<8'"),
     ("opencv-python-headless", "<4.10.0.84", "numpy", ">=2",
-     "it was built for numpy 1"),
+     "it was built for numpy 1", "'opencv-python-headless>=4.10.0.84'"),
 )
 # Two of one row write the same files: what is imported is a mixture.
 CLASHES = (
@@ -269,7 +270,7 @@ def _accelerators(found, install):
 
 def _broken(found, install):
   faults = []
-  for name, versions, other, others, why in BROKEN:
+  for name, versions, other, others, why, cure in BROKEN:
     is_in = lambda name, versions: (
         name in found and found[name].version
         and parser().Requirement(name + versions).specifier.contains(
@@ -278,7 +279,7 @@ def _broken(found, install):
       faults.append(Finding(
           "error", f"{name} {found[name].version} does not work with {other} "
           f"{found[other].version}: {why}",
-          f"{install} --upgrade {name} {other}"))
+          f"{install} {cure}"))
   return faults
 
 

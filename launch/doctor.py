@@ -9,6 +9,7 @@ the devices in a child process; disk, memory, ports, environment (secrets
 hidden). Exit 2: something is broken; the last line names it and what to do.
 """
 
+import importlib.util
 import os
 import shlex
 import sys
@@ -34,6 +35,8 @@ def add_arguments(parser):
 def run(args):
   flags.check_positive(args, "timeout")
   pip = f"{shlex.quote(_short(sys.executable))} -m pip"
+  if not importlib.util.find_spec("pip"):  # an environment that uv made
+    pip = "uv pip"
   report = examine(args, pip)
   if args.json != "-":
     print(text(report))

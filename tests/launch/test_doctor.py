@@ -64,11 +64,11 @@ def test_an_install_that_fits_has_no_finding():
     (dict(tensorflow_metadata=Found("1.21.0"), protobuf=Found("5.29.6")),
      "tensorflow-metadata 1.21.0 does not work with protobuf 5.29.6: its "
      "generated code refuses an older protobuf",
-     "pip install --upgrade tensorflow-metadata protobuf"),
+     "pip install 'tensorflow-cpu>=2.20' 'protobuf>=6.31.1,<8'"),
     (dict(opencv_python_headless=Found("4.10.0.82")),
      "opencv-python-headless 4.10.0.82 does not work with numpy 2.4.6: it was "
      "built for numpy 1",
-     "pip install --upgrade opencv-python-headless numpy"),
+     "pip install 'opencv-python-headless>=4.10.0.84'"),
     (dict(tensorflow=Found("2.21.0"), tensorflow_cpu=Found("2.20.0")),
      "tensorflow 2.21.0 and tensorflow-cpu 2.20.0 are both installed and "
      "overwrite each other's files",
