@@ -6,7 +6,6 @@ before the first number is made of it, and named with its route.
 
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import re
@@ -134,8 +133,8 @@ def _read(path):
         f"{path} is empty: the evaluator clears it when it starts, and "
         "stopped before its first route ended; run that shard again")
   try:
-    document = json.loads(data)
-  except (ValueError, RecursionError) as error:
+    document = reading.parse(data)
+  except ValueError as error:
     raise errors.DataError(
         f"{path} is no whole JSON ({error}); copy it again, or run that shard "
         "again") from None
@@ -244,7 +243,7 @@ def _state(path, document, records):
       "driving score": (score, sum(r.composed for r in records)),
       "success rate": (share, sum(r.success for r in records))}
   for name, (said, total) in own.items():
-    made = total / route_sets.ROUTES
+    made = total / route_sets.divisor([r.number for r in records])
     if isinstance(said, (int, float)) and not abs(said - made) < 1e-6:
       yield (f"{path} says {name} {said:g}, its records make {made:g}: it was "
              "edited, or not merged by the official script")

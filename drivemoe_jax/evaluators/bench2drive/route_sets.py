@@ -3,17 +3,21 @@
 Both have 220 routes and share two ids, yet their scores have nothing to do
 with each other: `bench2drive220.xml` is what the papers of 2024 to 2026 used,
 `bench2drive_0.0.4_val.xml` came with release 0.0.4. `route_sets.json` holds
-the sha256 of each XML file and its ids by scenario type.
+the sha256 of each XML file and its ids by scenario type. Drives of the embedded
+world are a set of their own, as long as it happens to be.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 
 from data_pipeline import errors
+from data_pipeline.miniworld import names
 
 ROUTES = 220  # of each set; the divisor of every total, whatever was driven
+MINIWORLD = "miniworld"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,8 @@ def identify(numbers, source, wanted=None):
       than `wanted`; or of both sets alike and `wanted` does not say which.
   """
   sets = load()
+  if _are_ours(numbers) and wanted is None:
+    return _miniworld(numbers)
   for number in numbers:
     if not any(number in known.types for known in sets.values()):
       raise errors.DataError(
@@ -80,6 +86,23 @@ def identify(numbers, source, wanted=None):
         f"{source}: its {len(numbers)} routes are in both "
         f"{' and '.join(sets)}; say which with --route-set")
   return fits[0]
+
+
+def divisor(numbers):
+  """By what totals over these routes are divided."""
+  return len(numbers) if _are_ours(numbers) else ROUTES
+
+
+def _are_ours(numbers):
+  return bool(numbers) and all(names.kind_of(n) for n in numbers)
+
+
+def _miniworld(numbers):
+  """The set that drives of the embedded world make; its hash is the list's."""
+  types = {n: names.on_routes(names.kind_of(n)) for n in numbers}
+  listed = "".join(f"{n}\n" for n in sorted(numbers))
+  return RouteSet(MINIWORLD, hashlib.sha256(listed.encode()).hexdigest(),
+                  types)
 
 
 def _stranger(known, numbers):

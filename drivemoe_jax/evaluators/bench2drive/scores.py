@@ -1,7 +1,8 @@
 """Driving Score, Success Rate, Efficiency and penalties of result records.
 
 All as the official tools count them: totals are divided by 220, however many
-routes there are, so that a missing route scores 0.
+routes there are, so that a missing route scores 0. Drives of the embedded world
+are divided by their own number.
 """
 
 import collections
@@ -27,12 +28,16 @@ PERCENT = re.compile(r"\b(\d+\.?\d*)%")
 
 def driving_score(records):
   """Sum of the composed scores / 220: 0-100."""
-  return math.fsum(r.composed for r in records) / route_sets.ROUTES
+  return math.fsum(r.composed for r in records) / _divisor(records)
 
 
 def success_rate(records):
   """Successes / 220 in percent."""
-  return 100 * sum(r.success for r in records) / route_sets.ROUTES
+  return 100 * sum(r.success for r in records) / _divisor(records)
+
+
+def _divisor(records):
+  return route_sets.divisor([r.number for r in records])
 
 
 def penalty(record):
