@@ -18,6 +18,7 @@ from launch import cli, flags
 from launch.carla import remote
 
 WORKER = "launch.drive_worker"
+WAIT_S = 10.0        # for a server
 SIZE, QUALITY = (320, 180), 90   # where the run does not tell
 
 
@@ -44,11 +45,25 @@ def add_arguments(parser):
                      help="film the first drive: FILE.gif or FILE.mp4")
 
 
+def check(args):
+  """Refuses flags of the loop without it, and it without a run."""
+  if args.closed_loop:
+    if args.compare:
+      raise errors.ConfigError("--compare opens no run: leave --closed-loop "
+                               "out")
+    return
+  for name in ("episodes", "scenarios", "against", "api_key_file", "film"):
+    if getattr(args, name) is not None:
+      raise errors.ConfigError(
+          f"--{name.replace('_', '-')} is for --closed-loop: give it, too")
+
+
 def run(args):
   flags.check_positive(args, "episodes", "workers", "steps")
   wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
   size, quality = _recording(args.workdir)
   root = os.path.join(args.workdir, "closed_loop")
+  team = film.Film(args.film, size) if args.film else None
   found = {}
   with _asked(args) as (name, metadata, url, ask):
     side = drivers.check(metadata)
@@ -62,8 +77,9 @@ def run(args):
         runner.here(folder, make, size) if ask and args.workers == 1
         else runner.in_children(folder, job, args.workers, WORKER),
         _said(name))
-    if args.film:
-      _film(args.film, wanted[0], size, make, found[name][0])
+    if team:
+      _film(team, wanted[0], size, make, found[name][0])
+      print(f"film: {args.film}", file=sys.stderr)
   for name, make in drivers.YARDSTICKS.items():
     folder = os.path.join(root, name)
     job = {"driver": name, "size": list(size)}
@@ -91,7 +107,7 @@ def _asked(args):
     key = wire.read_key(args.api_key_file) if args.api_key_file else None
     server = remote.RemotePolicy(url, key, timeout_s=600.0)
     try:
-      server.wait(10.0)
+      server.wait(WAIT_S)
     except ticks.Fault as fault:
       raise errors.PeerError(f"{fault}; start launch.serve there") from None
     with contextlib.closing(server):
@@ -119,16 +135,15 @@ def _recording(workdir):
   return (record.width_px, record.height_px), QUALITY
 
 
-def _film(path, first, size, make, record):
+def _film(team, first, size, make, record):
   """Drives the first episode again, with a camera team."""
   kind, seed = first
-  with film.Film(path, size) as team:
+  with team:
     again = episode.drive(kind, seed, make, size, team.watch)
-  if again["record"] != {k: v for k, v in record.items() if k != "index"}:
+  if again["record"] != record:
     raise errors.NumericsError(
-        f"{path}: the filmed drive of {kind} {seed} is not the one in the "
-        "results; was the policy changed meanwhile?")
-  print(f"film: {path}", file=sys.stderr)
+        f"the filmed drive of {kind} {seed} is not the one in the results; "
+        "was the policy changed meanwhile? move them away and drive anew")
 
 
 def _said(name):

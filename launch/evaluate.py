@@ -45,6 +45,7 @@ def add_arguments(parser):
 
 
 def run(args):
+  closed_loop.check(args)
   if args.compare:
     return _compare(args)
   if args.closed_loop:

@@ -103,11 +103,16 @@ def in_children(folder, job, workers, module):
             for kind, seed in wanted]
     if not jobs:
       return
-    for done, answer in pool.run(jobs, workers, module, TRIES):
-      trouble = json.loads(answer).get("error")
-      if trouble:
-        raise getattr(errors, trouble[0])(trouble[1])
-      yield done["kind"], done["seed"]
+    try:
+      for done, answer in pool.run(jobs, workers, module, TRIES):
+        trouble = json.loads(answer).get("error")
+        if trouble:
+          raise getattr(errors, trouble[0])(trouble[1])
+        yield done["kind"], done["seed"]
+    except pool.Died as error:
+      raise errors.PeerError(
+          f"{error}, {TRIES} times; finished drives are kept: run again"
+          ) from None
   return drive_all
 
 

@@ -3,6 +3,7 @@
 Written annotations alone go in: the drives are not even rendered.
 """
 
+import itertools
 import json
 
 import numpy as np
@@ -10,17 +11,17 @@ import pytest
 
 from data_pipeline.labels import compare, files
 from data_pipeline.miniworld import annotations as miniworld
-from data_pipeline.miniworld import expert, recorder, scenarios, world
+from data_pipeline.miniworld import expert, names, recorder, world
 from data_pipeline.miniworld import labels as scripts
 from tests.data_pipeline.labels import drives
 
 SEED = 3
 
 
-def drive(kind):
-  """(raw annotations, scripts' (cameras, skills)) of one seed's drive."""
+def drive(kind, seed):
+  """(raw annotations, scripts' (cameras, skills)) of one drive."""
   place = world.World((32, 32))
-  state, facts, moments = place.reset(kind, SEED), [], []
+  state, facts, moments = place.reset(kind, seed), [], []
   driver = expert.Expert(place)
   while not state.finished and len(moments) < recorder.MAX_FRAMES:
     control = driver.control()
@@ -33,12 +34,11 @@ def drive(kind):
   return moments, scripts.of_scene(facts, place.scene)
 
 
-@pytest.fixture(scope="module")
-def both():
-  """{kind: (labels of the scripts, ours)} of one drive per scenario type."""
+def compared(scenarios, seeds):
+  """{kind: (labels of the scripts, ours)} of drives."""
   sides = {kind: ([], []) for kind in files.FOLDERS}
-  for scenario in scenarios.SCENARIOS:
-    moments, truth = drive(scenario)
+  for scenario, seed in itertools.product(scenarios, seeds):
+    moments, truth = drive(scenario, seed)
     ours = drives.label(scenario, moments)
     for kind, theirs in zip(files.FOLDERS, truth, strict=True):
       sides[kind][0].extend(theirs)
@@ -46,12 +46,37 @@ def both():
   return sides
 
 
-@pytest.mark.parametrize("kind", files.FOLDERS)
-def test_labels_of_scripted_drives_are_recovered(both, kind):
+@pytest.fixture(scope="module")
+def both():
+  return compared(names.FIRST, [SEED])
+
+
+@pytest.fixture(scope="module")
+def many():
+  return compared(names.TYPES, [SEED, 9001, names.FIRST_TEST_SEED])
+
+
+def scores(sides, kind):
+  """(agreement, confusion) of two lists of labels."""
   table, classes = files.CLASS_OF_LABEL[kind], compare.CLASSES[kind]
-  ids = [[table[label] for label in side] for side in both[kind]]
+  ids = [[table[label] for label in side] for side in sides[kind]]
   matrix = np.zeros((len(classes), len(classes)), int)
   np.add.at(matrix, tuple(ids), 1)
-  scores = compare.agreement(matrix, [c.name for c in classes])
-  assert scores["accuracy"] >= 0.95, matrix
-  assert scores["macro_f1"] >= 0.9, matrix
+  return compare.agreement(matrix, [c.name for c in classes]), matrix
+
+
+@pytest.mark.parametrize("kind", files.FOLDERS)
+def test_labels_of_scripted_drives_are_recovered(both, kind):
+  found, matrix = scores(both, kind)
+  assert found["accuracy"] >= 0.95, matrix
+  assert found["macro_f1"] >= 0.9, matrix
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", files.FOLDERS)
+def test_labels_of_all_scenarios_are_recovered(many, kind):
+  found, matrix = scores(many, kind)
+  assert found["accuracy"] >= 0.95, matrix
+  assert found["macro_f1"] >= 0.9, matrix
+  # Every skill and every view that the scenarios ask for is there.
+  assert (matrix.sum(1) > 0).sum() == (7 if kind == "skill" else 5)
