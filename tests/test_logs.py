@@ -51,6 +51,23 @@ def test_a_line_that_a_kill_cut_is_dropped(tmp_path):
   assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4]
 
 
+@pytest.mark.parametrize("name, note", [
+    ("skipped", lambda log, step: log.skip(step, {"sample_ids": [step]})),
+    ("warnings", lambda log, step: log.warn(step, "W-X: odd", {
+        "sample_ids": [step]}))])
+def test_notes_beside_the_metrics_are_kept_up_to_the_resumed_step(
+    tmp_path, name, note):
+  for done, steps in ((0, (1, 3, 5)), (3, (4,))):
+    log = logs.Log(str(tmp_path), done)
+    for step in steps:
+      note(log, step)
+    log.close()
+  lines = [json.loads(line) for line in open(tmp_path / f"{name}.jsonl")]
+  assert [line["step"] for line in lines] == [1, 3, 4]
+  assert all(line["sample_ids"] == [line["step"]] for line in lines)
+  assert (name == "warnings") == ("W-X: odd" in str(lines))
+
+
 def test_what_is_not_finite_is_null(tmp_path):
   log = logs.Log(str(tmp_path), 0)
   log.write(1, {"loss": float("nan"), "lr": 1e-3})
