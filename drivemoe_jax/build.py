@@ -7,7 +7,6 @@ the same everywhere.
 
 import dataclasses
 import functools
-import json
 import os
 from typing import Any
 
@@ -21,6 +20,7 @@ from data_pipeline import (
   bench2drive,
   errors,
   loader,
+  masking,
   normalize,
   order,
   prepared,
@@ -28,7 +28,7 @@ from data_pipeline import (
 )
 from data_pipeline import options as options_lib
 from data_pipeline import windows as windows_lib
-from drivemoe_jax import checkpoint, meshes, optim
+from drivemoe_jax import checkpoint, meshes, optim, run_config
 from drivemoe_jax import step as steps
 from drivemoe_jax.models import drivemoe
 
@@ -36,13 +36,15 @@ from drivemoe_jax.models import drivemoe
 def model(config):
   """The model; sizes that contradict each other are a ConfigError."""
   kw = config.model.to_dict()
-  kw["dtype"] = jnp.dtype(kw["dtype"])
-  built = drivemoe.DriveMoE(**kw)
   try:
+    kw["dtype"] = jnp.dtype(kw["dtype"])
+    built = drivemoe.DriveMoE(**kw)
     built.check()
-  except ValueError as error:
+  except (ValueError, TypeError, ArithmeticError) as error:
     raise errors.ConfigError(f"config.model: {error}") from None
-  if max(config.prompt_ids) >= built.vocab_size:
+  ids = config.prompt_ids
+  if not ids or not all(type(i) is int for i in ids) or (
+      max(ids) >= built.vocab_size):
     raise errors.ConfigError(
         f"prompt_ids {config.prompt_ids} do not fit vocab_size "
         f"{built.vocab_size}")
@@ -145,7 +147,8 @@ def options(config):
 def windows(config, workdir, split):
   """All samples of "train" or "val", of raw or of prepared routes."""
   d = config.data
-  place = lambda path: path and path.format(data=data_folder(config, workdir))
+  place = lambda path: path and path.replace(
+      "{data}", data_folder(config, workdir))
   root, val_list = place(d.root), place(d.val_list)
   ways = ({"val_list": val_list} if val_list else
           {"val_fraction": d.val_fraction, "seed": config.seed})
@@ -246,34 +249,20 @@ class Run:
   step: int
 
 
+from_json = run_config.from_json
 # Class counts that a config may leave to the data.
 COUNTS = ("loss.camera_counts", "loss.skill_counts")
 
 
 def flatten(config):
   """{"a.b": value} of a config."""
-  return flax.traverse_util.flatten_dict(config.to_dict(), sep=".")
+  return flax.traverse_util.flatten_dict(
+      masking.mask(config.to_dict()), sep=".")
 
 
 def load_config(workdir):
   """The configuration that a working directory was trained with."""
-  path = os.path.join(workdir, "config.json")
-  try:
-    with open(path, encoding="utf-8") as file:
-      return from_json(json.load(file)).lock()
-  except (OSError, ValueError) as error:
-    raise errors.CheckpointError(
-        f"{path}: {error}; {workdir} is no finished start of a training run"
-    ) from None
-
-
-def from_json(values):
-  """ConfigDict of JSON, whose lists were tuples."""
-  def convert(x):
-    if isinstance(x, dict):
-      return ml_collections.ConfigDict({k: convert(v) for k, v in x.items()})
-    return tuple(x) if isinstance(x, list) else x
-  return convert(values)
+  return run_config.load(workdir)
 
 
 def load_params(workdir, built, step=None):

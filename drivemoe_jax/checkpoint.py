@@ -23,7 +23,7 @@ from data_pipeline import errors
 from drivemoe_jax import fit, stepfolders
 from drivemoe_jax.weights import store
 
-FORMAT = 1
+FORMAT = stepfolders.FORMAT
 TREES = ("params", "optimizer", "carried")
 COMMIT_S = 600  # that hosts wait for each other's part of a save
 
@@ -261,7 +261,9 @@ class Checkpoints:
     """Turns what goes wrong with the files of a step into our error."""
     try:
       yield
-    except (OSError, KeyError, ValueError) as error:
+    except MemoryError:
+      raise
+    except Exception as error:  # whatever the storage's library raises
       raise errors.CheckpointError(
           f"{self._place(step)} cannot be read ({cause(error)}); "
           "remove that folder to fall back to an earlier step") from error

@@ -7,7 +7,6 @@ what came out. A case of PaliGemma alone holds the weights in two formats.
 
 import dataclasses
 import functools
-import json
 import os
 import tempfile
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipeline import errors, spec
+from data_pipeline import errors, reading, spec
 from drivemoe_jax import flow, losses
 from drivemoe_jax import step as steps
 from drivemoe_jax.models import attention, drivemoe, gemma, joint
@@ -42,14 +41,17 @@ def _file(folder, name):
 
 
 def _read_json(folder, stem):
-  with open(_file(folder, f"{stem}.json"), encoding="utf-8") as file:
-    return json.load(file)
+  return reading.json_file(_file(folder, f"{stem}.json"), "copy it again")
 
 
 def load_arrays(folder, stem):
   """{key: array} of an .npz of a case."""
-  with np.load(_file(folder, f"{stem}.npz")) as file:
-    return {key: file[key] for key in file.files}
+  path = _file(folder, f"{stem}.npz")
+  try:
+    return reading.arrays(path)
+  except (OSError, ValueError) as error:
+    raise errors.DataError(
+        f"{path} is no whole .npz ({error}); copy it again") from None
 
 
 def case_name(folder):

@@ -8,6 +8,10 @@ import errno
 import json
 import os
 
+from data_pipeline import errors, reading, schema
+
+REMEDY = "remove that line, or restore the file, and start again"
+
 
 class Lines:
   """Appends lines to a file, which is made with the first of them."""
@@ -50,15 +54,29 @@ def cut(path, done):
   """Keeps the lines up to step `done`, atomically; returns their contents."""
   if not os.path.exists(path):
     return []
-  with open(path, encoding="utf-8") as file:
-    lines = file.readlines()
+  lines = reading.content(path, REMEDY).decode("utf-8", "replace").splitlines(
+      keepends=True)
   whole = [line for line in lines if line.endswith("\n")]  # a kill cuts one
-  kept = [line for line in whole if json.loads(line)["step"] <= done]
+  kept = [line for line in whole if _step(path, line) <= done]
   if kept != lines:
     with open(path + ".part", "w", encoding="utf-8") as file:
       file.writelines(kept)
     os.replace(path + ".part", path)
   return [json.loads(line) for line in kept]
+
+
+def _step(path, line):
+  """The step of a line."""
+  try:
+    values = reading.parse(line)
+  except ValueError as error:
+    raise errors.DataError(
+        f"{path} is broken ({error} in {line.strip()!r:.80}); {REMEDY}"
+        ) from None
+  why = schema.fault(values, {"step": schema.count}, "a line")
+  if why:
+    raise errors.DataError(f"{path} is broken ({why}); {REMEDY}")
+  return values["step"]
 
 
 def _append(path, data):

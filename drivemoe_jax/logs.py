@@ -14,7 +14,7 @@ import time
 
 import psutil
 
-from data_pipeline import errors, tf_cpu
+from data_pipeline import errors, schema, tf_cpu
 from drivemoe_jax import lines
 
 
@@ -85,7 +85,8 @@ class _Events:
     self._try(lambda: self._put(file_version="brain.Event:2",
                                 wall_time=time.time()))
     for line in before:
-      self.write(line)
+      if schema.number(line.get("time")):
+        self.write(line)
     for path in old:
       os.remove(path)
 
@@ -111,7 +112,7 @@ class _Events:
     self._put(wall_time=line["time"], step=line["step"], summary=summary(
         value=[summary.Value(tag=key, simple_value=x)
                for key, x in line.items()
-               if key not in ("step", "time") and x is not None]))
+               if key not in ("step", "time") and schema.number(x)]))
     self._writer.flush()
 
   def _put(self, **fields):

@@ -11,7 +11,21 @@ import json
 import os
 import shutil
 
+from data_pipeline import reading, schema
+
 LIST = "files.json"
+FORMAT = 1
+SCHEMA = {  # of a step's meta; a step need not tell any of it
+    "config": schema.Maybe(schema.Each(lambda value: True)),
+    "data": schema.Maybe(schema.Each(str)),
+    "saved_on": schema.Maybe(schema.Each(schema.count)),
+    "score": schema.Maybe(schema.Each(schema.number)),
+    "step": schema.Maybe(schema.count), "seed": schema.Maybe(int),
+    "next_sample": schema.Maybe(schema.count), "stage": schema.Maybe(int),
+    "healthy": schema.Maybe(bool), "listed": schema.Maybe(bool),
+    "changes": schema.Maybe([{
+        "step": schema.count, "key": str, "from": lambda value: True,
+        "to": lambda value: True}])}
 META = os.path.join("meta", "metadata")
 MARK, HEADER = "commit_success.txt", "_CHECKPOINT_METADATA"  # Orbax's
 TRASH, JOURNAL, ASIDE = ".deleted", ".saving", "unfinished-"
@@ -71,6 +85,11 @@ def fault(path):
   meta, listed = (read_json(os.path.join(path, name)) for name in (META, LIST))
   if meta is None:
     return f"{META} is missing or cut"
+  why = schema.fault(meta, {"format": int}, META) or (
+      meta["format"] <= FORMAT and schema.fault(meta, SCHEMA, META)
+      or listed and _fault_of_list(listed))
+  if why:  # a later version's is for whoever restores it to refuse
+    return why
   if listed is None:
     if meta.get("listed"):
       return f"{LIST} is missing or cut"
@@ -81,6 +100,13 @@ def fault(path):
          if _size(os.path.join(path, name)) != size]
   return (f"{len(bad)} of {len(listed)} files are missing or cut, as {bad[0]}"
           if bad else None)
+
+
+def _fault_of_list(listed):
+  """What is wrong with a list of files and sizes, or None."""
+  return schema.fault(listed, schema.Each(schema.count), LIST) or next(
+      (f"{LIST} names {name!r:.80}" for name in listed
+       if not schema.inside(name)), None)
 
 
 def write_list(path):
@@ -173,7 +199,7 @@ def set_aside(folder, name):
 def end(folder):
   """Notes that no save is under way."""
   path = os.path.join(folder, JOURNAL)
-  if os.path.exists(path):
+  if os.path.isfile(path) or os.path.islink(path):
     os.remove(path)
 
 
@@ -184,7 +210,8 @@ def clear(folder):
   lies there stays.
   """
   note = read_json(os.path.join(folder, JOURNAL))
-  if note and note["folder"] == os.stat(folder).st_ino:
+  if schema.fault(note, {"step": schema.count, "folder": int}) is None and (
+      note["folder"] == os.stat(folder).st_ino):
     for name in os.listdir(folder):
       if name.startswith(f"{note['step']}."):  # Orbax's temporary folder
         shutil.rmtree(os.path.join(folder, name))
@@ -194,8 +221,8 @@ def clear(folder):
 def read_json(path):
   """The JSON object in a file; None where there is none or half of one."""
   try:
-    with open(path, encoding="utf-8") as file:
-      value = json.load(file)
+    with open(path, "rb") as file:
+      value = reading.parse(file.read())
   except (OSError, ValueError):
     return None
   return value if isinstance(value, dict) else None

@@ -4,13 +4,16 @@ Open-loop errors depend on the windows as much as on the driver: another split,
 limit or horizon gives other windows, and the difference would say nothing.
 """
 
-import json
 import os
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, schema
 
 METRICS = ("ade", "fde", "avg_l2", "l2_1.9s_approx", "official_l1",
            "official_mse")
+_LISTS = dict.fromkeys(("seconds", "at", "mean_up_to"), [schema.number])
+SCHEMA = {"windows_sha256": str, "horizon": schema.count, "n": schema.count,
+          "open_loop": dict.fromkeys(METRICS, schema.Maybe(schema.number))
+          | {"protocol": schema.Maybe(_LISTS)}}
 SETTINGS = ("flow_steps", "seed")  # another value is worth knowing
 DEFINITIONS = {
     "difference": "second - first, in metres (official_mse in square metres): "
@@ -26,16 +29,13 @@ def load(path):
   """
   if os.path.isdir(path):
     path = os.path.join(path, "evaluation.json")
-  data = reading.content(path, "run launch.evaluate first")
-  try:
-    scores = json.loads(data)
-  except ValueError as error:
+  scores = reading.json_file(path, "run launch.evaluate first",
+                             is_no="is no whole JSON", mend="evaluate again")
+  why = schema.fault(scores, SCHEMA, "the evaluation")
+  if why:
     raise errors.DataError(
-        f"{path} is no whole JSON ({error}); evaluate again") from None
-  if not isinstance(scores, dict) or not {
-      "windows_sha256", "open_loop", "horizon", "n"} <= scores.keys():
-    raise errors.DataError(
-        f"{path} holds no evaluation with a window hash; evaluate again")
+        f"{path} holds no evaluation with a window hash ({why}); evaluate "
+        "again")
   return scores
 
 
@@ -63,7 +63,7 @@ def compare(first, second):
         "same --split, --limit and horizon")
   one, other = first["open_loop"], second["open_loop"]
   protocol = None
-  if "protocol" in one and "protocol" in other:
+  if one.get("protocol") and other.get("protocol"):
     protocol = {"seconds": one["protocol"]["seconds"]} | {
         reading: [_row(*pair) for pair in zip(one["protocol"][reading],
                                               other["protocol"][reading])]
@@ -72,7 +72,7 @@ def compare(first, second):
       "n": first["n"], "horizon": first["horizon"],
       "windows_sha256": first["windows_sha256"],
       "metrics": {name: _row(one[name], other[name]) for name in METRICS
-                  if name in one and name in other},
+                  if None not in (one.get(name), other.get(name))},
       "protocol": protocol,
       "settings": {name: [first[name], second[name]] for name in SETTINGS
                    if first.get(name) != second.get(name)},

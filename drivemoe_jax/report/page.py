@@ -5,6 +5,7 @@ import html
 import io
 import os
 
+from data_pipeline import errors
 from drivemoe_jax.evaluators import open_loop, subsets
 from drivemoe_jax.report import examples, plots, scenes, source, tables
 
@@ -54,26 +55,38 @@ def write(workdirs, out, progress=lambda text: None):
   stages = [(os.path.basename(os.path.normpath(w)), source.read_metrics(w))
             for w in workdirs]
   shown = examples.choose(predictions)
+  title = f"DriveMoE run: {os.path.basename(os.path.normpath(last))}"
+  try:
+    above, below = _scores(scores, config, stages), tables.definitions(scores)
+  except (LookupError, TypeError, ValueError, AttributeError,
+          RecursionError) as error:
+    raise errors.DataError(
+        f"{last}: evaluation.json, config.json or metrics.jsonl is not what "
+        f"this version writes ({type(error).__name__}: {error}); "
+        f"{source.EVALUATE}{last}") from error
   pictures = []
   for count, (window, why) in enumerate(shown, 1):
     pictures.append(_scene(last, predictions, window, why))
     progress(f"picture {count} of {len(shown)}")
-  title = f"DriveMoE run: {os.path.basename(os.path.normpath(last))}"
   body = "\n".join([
-      f"<h1>{html.escape(title)}</h1>", f"<p class=note>{NOTE}</p>",
-      _tiles(scores), tables.config(config),
-      "<h2>Training</h2>", _image(plots.curves(stages), "loss curves"),
-      _errors(scores), _routers(scores), _shuffled(scores),
+      f"<h1>{html.escape(title)}</h1>", f"<p class=note>{NOTE}</p>", *above,
       "<h2>What it did</h2>", f"<p>{_LEGEND}</p>", *pictures,
-      "<h2>What the words mean</h2>", tables.definitions(scores)])
+      "<h2>What the words mean</h2>", below])
   text = ("<!doctype html><html lang=en><head><meta charset=utf-8>"
           f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
           f"<body>{body}</body></html>\n")
   part = f"{out}.part"
-  with open(part, "w", encoding="utf-8") as file:
+  with open(part, "w", encoding="utf-8", errors="replace") as file:
     file.write(text)
   os.replace(part, out)
   return len(shown)
+
+
+def _scores(scores, config, stages):
+  """All of the page that comes from numbers, in its order."""
+  return [_tiles(scores), tables.config(config), "<h2>Training</h2>",
+          _image(plots.curves(stages), "loss curves"), _errors(scores),
+          _routers(scores), _shuffled(scores)]
 
 
 _LEGEND = """Blue is what the expert drove, orange what the model planned, grey

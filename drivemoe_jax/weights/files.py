@@ -6,18 +6,17 @@ file: no memory map, which would count as this process's own memory.
 """
 
 import dataclasses
-import json
+import math
 import os
 import zipfile
-import zlib
 
-import numpy as np
 import safetensors
 
-from data_pipeline import errors
+from data_pipeline import errors, reading, schema
 from drivemoe_jax.weights import spelling, store, tensors, torch_file, zips
 
 NUMBERS = ("stage", "horizon_steps", "cond_steps")
+MOST_AXES = 8
 INDEX = "model.safetensors.index.json"
 LICENCE = ("accept the licence at huggingface.co/google/paligemma-3b-pt-224 or "
            "at kaggle.com/models/google/paligemma, log in and download again")
@@ -86,7 +85,12 @@ def _open_folder(path):
   listing = sorted(os.listdir(path))
   shards = [name for name in listing if name.endswith(".safetensors")]
   if os.path.isfile(index):
-    wanted = set(read_json(index)["weight_map"].values())
+    listed = read_json(index)
+    why = schema.fault(listed, {"weight_map": schema.Each(schema.name)})
+    if why:
+      raise errors.CheckpointError(
+          f"{index} is no list of weight files ({why}); download it again")
+    wanted = set(listed["weight_map"].values())
     if lost := sorted(wanted - set(shards)):
       raise errors.CheckpointError(
           f"{path} is not whole: {index} names {', '.join(lost)}; download "
@@ -109,11 +113,11 @@ def _open_safetensors(paths):
       # The library checks the header, every tensor's place and the file's end.
       with safetensors.safe_open(path, "np"):
         header, start = _header(path)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
       raise errors.CheckpointError(
           f"{path} is no whole safetensors file ({error}); copy or download "
           "it again") from error
-    meta |= header.pop("__metadata__", {})
+    meta |= header.pop("__metadata__", None) or {}
     for key, told in header.items():
       if key in found:
         raise errors.CheckpointError(
@@ -125,16 +129,22 @@ def _open_safetensors(paths):
       found[key] = tensors.stored(path, start + told["data_offsets"][0],
                             told["shape"], tensors.FLOATS[told["dtype"]])
   name = os.path.dirname(paths[0]) if len(paths) > 1 else paths[0]
-  heads = json.loads(meta["heads"]) if "heads" in meta else None
-  return _named(name, found, {n: int(meta[n]) for n in NUMBERS if n in meta},
-                heads or _config_heads(os.path.dirname(paths[0])))
+  try:
+    heads = reading.parse(meta["heads"]) if "heads" in meta else None
+    numbers = {n: int(meta[n]) for n in NUMBERS if n in meta}
+  except ValueError as error:
+    raise errors.CheckpointError(
+        f"{name}: its metadata makes no sense ({error}); export it again"
+        ) from None
+  return _named(name, found, numbers, _checked_heads(name, heads) or
+                _config_heads(os.path.dirname(paths[0])))
 
 
 def _header(path):
   """(parsed header, where the tensors begin) of a checked safetensors file."""
   with open(path, "rb") as file:
     size = int.from_bytes(file.read(8), "little")
-    return json.loads(file.read(size)), 8 + size
+    return reading.parse(file.read(size)), 8 + size
 
 
 def _open_zip(path):
@@ -144,10 +154,9 @@ def _open_zip(path):
       if not any(m.filename.endswith(".npy") for m in members):
         return _of_torch(path, torch_file.read(path, archive))
       found = dict(_npz_tensor(path, archive, m) for m in members)
-  except (zipfile.BadZipFile, zlib.error, OSError, EOFError,
-          ValueError) as error:
-    if isinstance(error, errors.UserError):
-      raise
+  except (errors.UserError, MemoryError):
+    raise
+  except Exception as error:  # zipfile raises what it likes for forged files
     raise errors.CheckpointError(
         f"{path} is no whole .npz or PyTorch file ({error}); copy or download "
         "it again") from error
@@ -157,10 +166,7 @@ def _open_zip(path):
 def _npz_tensor(path, archive, member):
   """(key, Tensor) of one array of an .npz."""
   with archive.open(member) as file:
-    version = np.lib.format.read_magic(file)
-    read = (np.lib.format.read_array_header_1_0 if version == (1, 0) else
-            np.lib.format.read_array_header_2_0)
-    shape, fortran, dtype = read(file)
+    shape, fortran, dtype = reading.array_header(file)
     skip = file.tell()
   key = member.filename.removesuffix(".npy")
   # numpy has no bfloat16: such arrays are saved as two raw bytes.
@@ -169,8 +175,13 @@ def _npz_tensor(path, archive, member):
     raise errors.CheckpointError(
         f"{path}: {key} is {dtype}{' in Fortran order' * fortran}; weights "
         f"must be one of {', '.join(tensors.FLOATS)}, in C order")
+  if math.prod(shape) * dtype.itemsize != member.file_size - skip:
+    raise ValueError(f"{key} has {member.file_size - skip} bytes for {dtype} "
+                     f"{shape}")
   if member.compress_type == zipfile.ZIP_STORED:
     offset = zips.data_offset(path, member)
+    if offset + member.file_size > os.path.getsize(path):
+      raise ValueError(f"{key} is cut short")
     return key, tensors.stored(path, offset + skip, shape, dtype)
   stream = zips.Deflated(path, member.filename, skip)
   return key, tensors.deflated(stream, shape, dtype, (path, key))
@@ -205,6 +216,11 @@ def _of_openpi(path, place):
 
 def _named(path, found, meta, heads):
   """File with its keys in the one spelling of the format they belong to."""
+  for key, tensor in found.items():
+    if 0 in tensor.shape or len(tensor.shape) > MOST_AXES:
+      raise errors.CheckpointError(
+          f"{path}: {key} has the shape {tensor.shape}, so it is no weight; "
+          "name a whole file")
   column, spelled = spelling.normalise(path, found)
   return File(path, spelled, column, meta, heads)
 
@@ -215,18 +231,30 @@ def _config_heads(folder):
   told = read_json(path) if os.path.isfile(path) else {}
   try:
     text, vision = told["text_config"], told["vision_config"]
-    return {"vision": vision["num_attention_heads"],
-            "text": text["num_attention_heads"],
-            "kv": text["num_key_value_heads"]}
+    heads = {"vision": vision["num_attention_heads"],
+             "text": text["num_attention_heads"],
+             "kv": text["num_key_value_heads"]}
   except (KeyError, TypeError):
     return None
+  return _checked_heads(path, heads)
+
+
+def _checked_heads(path, heads):
+  """Heads as they were told, if there are any."""
+  why = heads is not None and schema.fault(
+      heads, dict.fromkeys(("vision", "text", "kv"), _positive), "heads")
+  if why:
+    raise errors.CheckpointError(
+        f"{path}: {why} of attention heads; correct or download it again")
+  return heads
+
+
+def _positive(value):
+  """A whole number from 1 on."""
+  return schema.count(value) and value > 0
 
 
 def read_json(path):
   """The content of a JSON file; CheckpointError if it is not whole."""
-  try:
-    with open(path, encoding="utf-8") as file:
-      return json.load(file)
-  except (OSError, ValueError) as error:
-    raise errors.CheckpointError(
-        f"{path} is no whole JSON file ({error}); download it again") from error
+  return reading.json_file(path, "download it again", errors.CheckpointError,
+                           is_no="is no whole JSON file")

@@ -100,7 +100,7 @@ def scan(source, like=None, *, tie=None, heads=None, allowed=STRICT):
   file = files.open_file(source) if isinstance(source, str) else source
   carried = {}
   if like is None:
-    shapes, heads = _own_shapes(file, heads)
+    shapes, heads = _understood(file, _own_shapes, file, heads)
     dtypes = {}
     if CARRIED in shapes:
       carried = {CARRIED: shapes.pop(CARRIED)}
@@ -114,7 +114,8 @@ def scan(source, like=None, *, tie=None, heads=None, allowed=STRICT):
   inside = {path: shape for path, shape in shapes.items()
             if (path + "/").startswith(allowed.only)} | (
                 carried if not allowed.only else {})
-  entries = _inside(names.entries(shapes | carried, file.column), inside)
+  entries = _inside(_understood(
+      file, names.entries, shapes | carried, file.column), inside)
   alphas = names.alphas(inside) if file.column == "official" else {}
   fresh, skipped = _fit(file, inside, entries, alphas, allowed)
   leaves = _leaves(file, inside, entries, set(fresh), dtypes, tie)
@@ -125,6 +126,18 @@ def scan(source, like=None, *, tie=None, heads=None, allowed=STRICT):
        for name, (key, _) in alphas.items() if key in file.tensors},
       file.meta, {p: leaf for p, leaf in leaves.items() if p == CARRIED}, heads,
       tuple(fresh), tuple(skipped), file.path)
+
+
+def _understood(file, function, *args):
+  """function(*args), which looks at a file's names and shapes."""
+  try:
+    return function(*args)
+  except errors.UserError:
+    raise
+  except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+    raise errors.CheckpointError(
+        f"{file.path}: its tensors make no model of any size ({error}); name "
+        "a whole file") from error
 
 
 def _inside(entries, paths):

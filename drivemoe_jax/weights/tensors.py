@@ -4,6 +4,7 @@ Reading goes through plain files: a memory map would count as this process's
 own memory.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
+from data_pipeline import errors
 from drivemoe_jax.weights import regions
 
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16),
@@ -38,8 +40,10 @@ def stored(path, offset, shape, dtype):
 
   def rows(start=0, stop=None):
     count = (shape[0] if stop is None else stop) - start
-    data = np.fromfile(path, np.uint8, count * row, offset=offset + start * row)
-    return data.view(dtype).reshape(count, *shape[1:])
+    with _reading(path):
+      data = np.fromfile(path, np.uint8, count * row,
+                         offset=offset + start * row)
+      return data.view(dtype).reshape(count, *shape[1:])
   return Tensor(shape, dtype, rows, (path, offset))
 
 
@@ -49,9 +53,23 @@ def deflated(stream, shape, dtype, place):
 
   def rows(start=0, stop=None):
     count = (shape[0] if stop is None else stop) - start
-    data = stream.read(start * row, count * row)
-    return np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    with _reading(place[0]):
+      data = stream.read(start * row, count * row)
+      return np.frombuffer(data, dtype).reshape(count, *shape[1:])
   return Tensor(shape, dtype, rows, place)
+
+
+@contextlib.contextmanager
+def _reading(path):
+  """Turns what a file does when its bytes are asked for into our error."""
+  try:
+    yield
+  except MemoryError:
+    raise
+  except Exception as error:  # zipfile raises what it likes for forged files
+    raise errors.CheckpointError(
+        f"{path} cannot be read to its end ({error}); copy or download it "
+        "again") from None
 
 
 def same(a, b):

@@ -1,9 +1,9 @@
 """PyTorch's .pt files, read and written without torch.
 
 Such a file is a zip: a pickle that describes objects, and the bytes of each
-storage as a member of its own. Reading never runs the pickle's code: the few
-names that describe tensors and dictionaries are known here, any other one is
-refused before anything is called.
+storage as a member of its own. Reading never runs the pickle (plain_pickle.py):
+the few names that describe tensors and dictionaries are known here, any other
+one is refused before anything is called.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import struct
 import zipfile
 
 from data_pipeline import errors
-from drivemoe_jax.weights import blocks, zips
+from drivemoe_jax.weights import blocks, plain_pickle, zips
 
 _STORAGES = {"FloatStorage": "F32", "HalfStorage": "F16",
              "BFloat16Storage": "BF16", "DoubleStorage": "F64",
@@ -21,6 +21,9 @@ _STORAGES = {"FloatStorage": "F32", "HalfStorage": "F16",
              "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL"}
 _SIZES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4,
           "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+
+
+LARGEST_PICKLE = 1 << 26  # the bytes that describe 3B parameters are 10^5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,67 +35,49 @@ class Place:
   shape: tuple
 
 
-class _Known:
-  """Something that a pickle may call; it takes no state from the pickle."""
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+  """A member with the elements of tensors: type, place and how many."""
 
-  def __init__(self, function):
-    self._function = function
-
-  def __call__(self, *args):
-    return self._function(*args)
-
-  def __setstate__(self, state):
-    raise pickle.UnpicklingError("state for a name")
+  code: str
+  offset: int
+  count: int
 
 
-class _Dict(dict):
-  """Stands for OrderedDict, whose attributes (_metadata) are dropped."""
+def _dictionary(pairs=()):
+  """Stands for OrderedDict."""
+  if not all(type(key) is str for key, _ in pairs):
+    raise TypeError("a key is no text")
+  return dict(pairs)
 
-  def __setstate__(self, state):
-    pass
+
+def _tensor(storage, start, shape, stride, *_):
+  """Stands for torch's function that makes a tensor of a storage."""
+  numbers = (start, *shape, *stride)
+  if not isinstance(storage, _Storage) or len(shape) != len(stride) or not all(
+      type(n) is int and 0 <= n < 2**53 for n in numbers):
+    raise TypeError("a tensor has no storage, shape and stride")
+  dense, step = [], 1
+  for size in reversed(shape):
+    dense.append(step)
+    step *= size
+  moves = [(s, d) for s, d, n in zip(stride, reversed(dense), shape) if n > 1]
+  if any(s != d for s, d in moves):
+    raise ValueError(
+        f"a tensor {tuple(shape)} lies in strides; save it .contiguous()")
+  if start + math.prod(shape) > storage.count:
+    raise ValueError(f"a tensor {tuple(shape)} leaves its file")
+  return Place(storage.code, storage.offset + start * _SIZES[storage.code],
+               tuple(shape))
 
 
-class _Unpickler(pickle.Unpickler):
-
-  def __init__(self, file, storages):
-    super().__init__(file, encoding="utf-8")
-    self._storages = storages
-    self._known = {
-        ("collections", "OrderedDict"): _Known(lambda *args: _Dict(*args)),
-        ("torch._utils", "_rebuild_tensor_v2"): _Known(self._tensor),
-        ("torch._utils", "_rebuild_parameter"): _Known(lambda x, *_: x),
-        ("torch", "Size"): _Known(lambda *args: tuple(*args)),
-    } | {("torch", name): code for name, code in _STORAGES.items()}
-
-  def find_class(self, module, name):
-    if (module, name) not in self._known:
-      raise pickle.UnpicklingError(
-          f"it names {module}.{name}, which no file of plain tensors needs")
-    return self._known[module, name]
-
-  def persistent_load(self, pid):
-    kind, code, key, _, count = pid
-    if kind != "storage" or code not in _SIZES:
-      raise pickle.UnpicklingError(f"unknown object {kind}")
-    offset, size = self._storages[key]
-    if size != count * _SIZES[code]:
-      raise pickle.UnpicklingError(
-          f"storage {key} has {size} bytes for {count} elements")
-    return code, offset, count
-
-  def _tensor(self, storage, start, shape, stride, *_):
-    code, offset, count = storage
-    dense, step = [], 1
-    for size in reversed(shape):
-      dense.append(step)
-      step *= size
-    moves = [(s, d) for s, d, n in zip(stride, reversed(dense), shape) if n > 1]
-    if any(s != d for s, d in moves):
-      raise pickle.UnpicklingError(
-          f"a tensor {tuple(shape)} lies in strides; save it .contiguous()")
-    if start < 0 or start + math.prod(shape) > count:
-      raise pickle.UnpicklingError(f"a tensor {tuple(shape)} leaves its file")
-    return Place(code, offset + start * _SIZES[code], tuple(shape))
+KNOWN = {
+    "collections OrderedDict": plain_pickle.Name(_dictionary),
+    "torch._utils _rebuild_tensor_v2": plain_pickle.Name(_tensor),
+    "torch._utils _rebuild_parameter": plain_pickle.Name(lambda x, *_: x),
+    "torch Size": plain_pickle.Name(lambda sizes=(): tuple(sizes)),
+} | {f"torch {name}": plain_pickle.Name(value=code)
+     for name, code in _STORAGES.items()}
 
 
 def read(path, archive):
@@ -105,7 +90,8 @@ def read(path, archive):
   members = {m.filename.partition("/")[2]: m for m in archive.infolist()}
   if "data.pkl" not in members:
     raise zipfile.BadZipFile("it has no data.pkl")
-  if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
+  if "byteorder" in members and _small(
+      archive, members["byteorder"]) != b"little":
     raise zipfile.BadZipFile("its bytes are in big-endian order")
   storages = {}
   for name, member in members.items():
@@ -114,10 +100,19 @@ def read(path, archive):
         raise zipfile.BadZipFile(f"{name} is compressed")
       storages[name.removeprefix("data/")] = (
           zips.data_offset(path, member), member.file_size)
+
+  def storage(kind, code, key, _, count):
+    if kind != "storage" or type(code) is not str or code not in _SIZES:
+      raise ValueError("an object of an unknown kind")
+    offset, size = storages[key]
+    if size != count * _SIZES[code]:
+      raise ValueError(f"storage {key} has {size} bytes for {count} elements")
+    return _Storage(code, offset, count)
+
   try:
-    with archive.open(members["data.pkl"]) as file:
-      return _Unpickler(file, storages).load()
-  except zipfile.BadZipFile:
+    return plain_pickle.load(_small(archive, members["data.pkl"]), KNOWN,
+                             storage)
+  except (zipfile.BadZipFile, MemoryError):
     raise
   # A forged pickle fails in any way at all; it must not fail further up.
   except Exception as error:
@@ -125,6 +120,14 @@ def read(path, archive):
         f"{path} is no PyTorch checkpoint of plain tensors ({error}); nothing "
         "of it was run; export it again as {'model': state_dict, ...}"
         ) from error
+
+
+def _small(archive, member):
+  """The bytes of a member that must not be large once unpacked."""
+  if member.file_size > LARGEST_PICKLE:
+    raise zipfile.BadZipFile(f"{member.filename} unpacks to "
+                             f"{member.file_size} bytes")
+  return archive.read(member)
 
 
 def write(path, envelope, entries, code):

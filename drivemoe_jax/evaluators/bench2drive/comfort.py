@@ -7,19 +7,19 @@ in rad/s after a phase unwrapping. `fixed=True` repairs both; its number stands
 in no published table. Axes: T ticks of 0.1 s, W window.
 """
 
-import json
 import math
 import os
 
 import numpy as np
 
-from data_pipeline import errors
+from data_pipeline import errors, reading, schema
 
 SEGMENT = 20  # ticks
 WINDOW, ORDER = 7, 2  # of the Savitzky-Golay filter
 DT = 0.1  # s
 SHORTEST = ORDER + 1  # ticks that a quadratic takes
 STRIDE = 2  # simulator ticks of 0.05 s between entries, for DT to hold
+MOST = 1e30  # of any number in a log, so that its powers stay finite
 BOUNDS = {  # strict
     "lon_accel": (-4.05, 2.40),  # m/s^2
     "lat_accel": (-4.89, 4.89),  # m/s^2
@@ -109,12 +109,8 @@ def read(path):
   Raises:
     DataError: no JSON object, or an entry without one of the vectors.
   """
-  try:
-    with open(path, encoding="utf-8") as file:
-      entries = json.load(file)
-  except (ValueError, RecursionError) as error:
-    raise errors.DataError(
-        f"{path} is no whole JSON ({error}); run its route again") from None
+  entries = reading.json_file(path, "run its route again",
+                              is_no="is no whole JSON")
   if not isinstance(entries, dict):
     raise errors.DataError(f"{path} is no object of ticks; run its route again")
   for tick, entry in entries.items():
@@ -132,7 +128,8 @@ def read(path):
 
 def _is_vector(value):
   return (isinstance(value, list) and len(value) >= 3
-          and all(isinstance(part, (int, float)) for part in value[:3]))
+          and all(type(part) in (int, float) and abs(part) < MOST
+                  or part != part for part in value[:3]))
 
 
 def score(records, folder):
@@ -150,7 +147,7 @@ def score(records, folder):
   shares, fixed, unmeasured, uneven = {}, [], [], []
   for record in records:
     path = os.path.join(folder, record.save_name, "metric_info.json")
-    if not record.save_name or not os.path.isfile(path):
+    if not schema.inside(record.save_name) or not os.path.isfile(path):
       unmeasured.append(record.number)
       continue
     log, stride = read(path)

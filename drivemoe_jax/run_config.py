@@ -1,0 +1,101 @@
+"""The config.json of a run, checked against the settings that there are.
+
+A run of an earlier version lacks settings that came later: they take their
+defaults, which train as that version did. A setting that is unknown here is of
+a later version, whose run this one would not understand.
+"""
+
+import math
+import os
+
+import ml_collections
+
+from configs import common
+from data_pipeline import errors, reading
+
+# The world that a run records is described by its config alone.
+OPEN = "data.record."
+# A setting that is a word or a list of views.
+EITHER = {"model.view": (str, tuple)}
+MOST = 2**53  # of any whole number
+
+
+def load(workdir):
+  """ConfigDict of the run in a folder, locked.
+
+  Raises:
+    CheckpointError: no config.json, a broken one, or one of a later version.
+  """
+  path = os.path.join(workdir, "config.json")
+  values = reading.json_file(
+      path, f"{workdir} is no finished start of a training run",
+      errors.CheckpointError)
+  default = common.get_config()
+  try:
+    found = from_json(values)
+    flat = _flatten(found.to_dict())
+  except (AttributeError, TypeError, KeyError, ValueError,
+          RecursionError) as error:
+    raise _broken(path, f"{type(error).__name__}: {error}") from None
+  known = _flatten(default.to_dict())
+  for key, value in flat.items():
+    if key.startswith(OPEN):
+      continue
+    if key not in known:
+      raise errors.CheckpointError(
+          f"{path} has the setting {key!r}, which this version does not know: "
+          "a later one wrote it; use that version")
+    wanted = _kinds(default, key, known[key])
+    if type(value) not in wanted or not _sane(value):
+      raise _broken(path, f"{key} is {value!r:.80}, want "
+                    + " or ".join(kind.__name__ for kind in wanted))
+  default.unlock()
+  with default.ignore_type():
+    default.update(found)
+  return default.lock()
+
+
+def from_json(values):
+  """ConfigDict of JSON, whose lists were tuples."""
+  def convert(x):
+    if isinstance(x, dict):
+      return ml_collections.ConfigDict({k: convert(v) for k, v in x.items()})
+    return tuple(x) if isinstance(x, list) else x
+  return convert(values)
+
+
+def _broken(path, why):
+  return errors.CheckpointError(
+      f"{path} is no config of a run ({why}); copy it again from where it is "
+      "whole")
+
+
+def _flatten(values, prefix=""):
+  """{"a.b": value}; an empty part of the config is left out."""
+  flat = {}
+  for key, value in values.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def _kinds(default, key, value):
+  """Types that a setting may have."""
+  *parents, leaf = key.split(".")
+  for name in parents:
+    default = default[name]
+  kinds = list(EITHER.get(key, (default.get_type(leaf),)))
+  if float in kinds:
+    kinds.append(int)
+  return [*kinds, type(None)] if value is None else kinds
+
+
+def _sane(value):
+  """Whether numbers are finite and of a size that a setting may have."""
+  if isinstance(value, tuple):
+    return all(type(x) in (int, float, str) and _sane(x) for x in value)
+  if isinstance(value, (int, float)):
+    return math.isfinite(value) and abs(value) < MOST
+  return True
