@@ -15,8 +15,8 @@ from data_pipeline import errors
 # A disk that is full, read-only, gone, not ours or broken.
 STORAGE = frozenset((
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOENT,
-    errno.ENOTDIR, errno.ENODEV, errno.ESTALE, errno.EACCES, errno.EPERM,
-    errno.EIO, errno.ENOTCONN))
+    errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENODEV, errno.ESTALE,
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTCONN))
 REPORT = "device_memory.txt"
 
 

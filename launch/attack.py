@@ -152,21 +152,23 @@ class Soak:
     victim = self._victim(name, self._path(label, "out"),
                           cold=self._rng.random() < COLD)
     for _ in range(self._rng.randint(*KILLS_EACH)):
+      if self._over():
+        break
+      self._left -= 1  # others are at it, too
       before, child = victim.good(), self._start(victim)
       yield from self._until_moment(victim, child)
-      seen = victim.good()
+      seen = max(before, victim.good())
       child.signal(signal.SIGKILL)
       if child.wait() != -signal.SIGKILL:
+        self._left += 1
         break  # it had ended, see below
-      self._left -= 1
       self._found.kills[victim.kind, victim.phase(child)] += 1
       if victim.good() < seen or not victim.went_on(child, before):
         self._found.lost.append(f"{label}: {seen} finished, {victim.good()} "
                                 f"after a kill; {_tail(child)}")
-      done = yield from self._inspect(victim, label, twin)
-      self._found.restarts += not done
-      if self._over() or done:
+      if (yield from self._inspect(victim, label, twin)):
         break
+      self._found.restarts += 1
     yield from self._let_end(victim, label, twin)
 
   def _inspect(self, victim, label, twin):

@@ -63,7 +63,7 @@ class Training(Victim):
   """A few updates, a save after every second one."""
 
   kind, module = "train", "launch.train"
-  moments = {"start": 1, "compile": 1, "steps": 3, "save": 5}
+  moments = {"start": 1, "compile": 1, "steps": 4, "save": 4}
 
   def __init__(self, folder, data, cache, keep_last=1):
     changes = TRAINING | {

@@ -67,6 +67,7 @@ def test_without_a_budget_it_is_what_the_machine_or_container_has(
     Host(budget_gb=-1.0)
 
 
+@pytest.mark.slow
 def test_a_run_shrinks_saves_and_leaves_and_still_ends_the_same(
     routes, undisturbed, tmp_path, monkeypatch):
   """0.93 of its budget from step 2 on, 0.96 from step 5 on."""
@@ -87,7 +88,7 @@ def test_a_run_shrinks_saves_and_leaves_and_still_ends_the_same(
     patch.setattr(memory, "_resident", resident)
     status, lines = run(load(routes, host_memory_gb=1.0), tmp_path)
   assert status == 75 and lines[-1].startswith("preempted: step 6 of 8")
-  assert [line[:6] for line in lines if line.startswith("W-")] == 3 * ["W-RAM:"]
+  assert sum(line.startswith("W-RAM: host 0 holds") for line in lines) == 3
   assert budgets == [(1.0, 0), (0.0, 2)]
   status, lines = run(load(routes), tmp_path)
   assert status == 0 and lines[0].startswith("resume: step 6,")

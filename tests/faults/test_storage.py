@@ -159,6 +159,7 @@ def test_other_mistakes_are_not_hidden(tmp_path):
         raise error
 
 
+@pytest.mark.slow
 def test_read_only_storage_is_a_line_and_a_run_goes_on_when_it_is_mended(
     routes, undisturbed, tmp_path, monkeypatch):
   """A real mount that turns read-only under a run, and back."""
@@ -178,6 +179,7 @@ def test_read_only_storage_is_a_line_and_a_run_goes_on_when_it_is_mended(
     assert [line["step"] for line in log_of(run_dir)] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_last_good_step(routes, undisturbed, tmp_path,
                                               monkeypatch):
   """A real mount that something else fills up, and frees again."""
