@@ -29,7 +29,7 @@ LAYERS = (
     (r"drivemoe_jax\.weights(\.(blocks|hf_config|infer|names|regions|store"
      r"|tensors))?", 1),
     (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
-    (r"drivemoe_jax\.(compile_cache|memory|mishaps)", 2),
+    (r"drivemoe_jax\.(compile_cache|memory|mishaps|run_config)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
     (r"drivemoe_jax\.(adopt|build|inventory|init_from|loop|policy|serve|train)",
      3),
@@ -80,7 +80,8 @@ ONLY_IN = {
     "flax": r"drivemoe_jax\..+|launch\..+",
     "optax": r"drivemoe_jax\..+|launch\..+",
     "orbax": r"drivemoe_jax\.checkpoint",
-    "ml_collections": r"configs\..+|drivemoe_jax\.(build|train)|launch\..+",
+    "ml_collections": r"configs\..+|drivemoe_jax\.(build|run_config|train)"
+                      r"|launch\..+",
     "tensorflow": r"data_pipeline\.tf_cpu",
     "highway_env": r"data_pipeline\.miniworld\..+",
     "cv2": r"data_pipeline\.miniworld\..+",
