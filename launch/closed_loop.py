@@ -13,7 +13,8 @@ import sys
 from data_pipeline import errors, ticks, wire
 from data_pipeline.miniworld import drivers, episode, film, names
 from drivemoe_jax import build, policy, serve
-from drivemoe_jax.evaluators.closed_loop import runner, summary
+from drivemoe_jax.evaluators.closed_loop import robustness, runner, summary
+from drivemoe_jax.report import robustness as plots
 from launch import cli, flags
 from launch.carla import remote
 
@@ -41,6 +42,9 @@ def add_arguments(parser):
                      "1 to have them to the last bit)")
   group.add_argument("--api-key-file", metavar="FILE",
                      help="its first line is the server's key")
+  group.add_argument("--robustness", action="store_true",
+                     help="drive all of it once more under each of 15 "
+                     "disturbances; writes WORKDIR/robustness.{json,png}")
   group.add_argument("--film", metavar="FILE",
                      help="film the first drive: FILE.gif or FILE.mp4")
 
@@ -62,41 +66,98 @@ def run(args):
   flags.check_positive(args, "episodes", "workers", "steps")
   wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
   size, quality = _recording(args.workdir)
-  root = os.path.join(args.workdir, "closed_loop")
   team = film.Film(args.film, size) if args.film else None
-  found = {}
+  found, disturbed = {}, {}
   with _asked(args) as (name, metadata, url, ask):
-    side = drivers.check(metadata)
-    make = lambda world: drivers.Policy(world, ask, side, quality)
-    identity = {"driver": metadata, "size": list(size), "quality": quality}
-    folder = os.path.join(root, f"{name}-{metadata['checkpoint_step']}")
-    job = {"driver": "policy", "server": url, "key_file": args.api_key_file,
-           "image_size": side, "quality": quality, "size": list(size)}
-    found[name] = runner.run(
-        folder, identity, wanted,
-        runner.here(folder, make, size) if ask and args.workers == 1
-        else runner.in_children(folder, job, args.workers, WORKER),
-        _said(name))
+    drive = _Drive(args, wanted, size, quality, metadata, url, ask)
+    found[name] = drive.policy(name)
     if team:
-      _film(team, wanted[0], size, make, found[name][0])
+      with team:
+        drive.film(team, found[name][0])
       print(f"film: {args.film}", file=sys.stderr)
-  for name, make in drivers.YARDSTICKS.items():
-    folder = os.path.join(root, name)
-    job = {"driver": name, "size": list(size)}
-    found[name] = runner.run(
-        folder, job, wanted,
-        runner.here(folder, make, size) if args.workers == 1
-        else runner.in_children(folder, job, args.workers, WORKER),
-        _said(name))
+    for kind, level in robustness.SWEEP if args.robustness else ():
+      disturbed[kind, level] = summary.summarise(
+          drive.policy(name, (kind, level)), wanted)
+  for yardstick in drivers.YARDSTICKS:
+    found[yardstick] = drive.yardstick(yardstick)
   result = {"seeds": sorted({seed for _, seed in wanted}),
             "checkpoint_step": metadata["checkpoint_step"],
-            "drivers": {name: summary.summarise(records, wanted)
-                        for name, records in found.items()}}
-  path = os.path.join(args.workdir, "closed_loop.json")
-  cli.write_json(f"{path}.part", result)
+            "drivers": {who: summary.summarise(records, wanted)
+                        for who, records in found.items()}}
+  _replace(args, "closed_loop.json", lambda path: cli.write_json(path, result))
+  told = [summary.table(result["drivers"])]
+  said = {"closed_loop": result}
+  if args.robustness:
+    sweep = robustness.gather(result["drivers"][name], disturbed)
+    said["robustness"] = sweep
+    _replace(args, "robustness.json", lambda path: cli.write_json(path, sweep))
+    _replace(args, "robustness.png",
+             lambda path: plots.plot(sweep, path))
+    told.append(robustness.table(sweep))
+  print("\n\n".join(told), file=flags.words(args))
+  flags.write_json(args, said)
+
+
+def _replace(args, name, write):
+  """Writes WORKDIR/name whole or not at all."""
+  path = os.path.join(args.workdir, name)
+  write(f"{path}.part")
   os.replace(f"{path}.part", path)
-  print(summary.table(result["drivers"]), file=flags.words(args))
-  flags.write_json(args, {"closed_loop": result})
+
+
+class _Drive:
+  """Has drivers drive what is wanted, here or in children."""
+
+  def __init__(self, args, wanted, size, quality, metadata, url, ask):
+    self._args, self._wanted, self._size = args, wanted, size
+    self._quality, self._metadata = quality, metadata
+    self._url, self._ask = url, ask
+    self._side = drivers.check(metadata)
+    self._root = os.path.join(args.workdir, "closed_loop")
+
+  def policy(self, name, disturbed=None):
+    """Records of the policy's drives."""
+    folder = f"{name}-{self._metadata['checkpoint_step']}"
+    if disturbed:
+      folder += "-{}-{}".format(*disturbed)
+    identity = {"driver": self._metadata, "size": list(self._size),
+                "quality": self._quality, "disturbed": disturbed}
+    job = {"driver": "policy", "server": self._url,
+           "key_file": self._args.api_key_file, "image_size": self._side,
+           "quality": self._quality, "size": list(self._size),
+           "disturbed": disturbed}
+    return self._run(folder, identity, job, self._make(disturbed),
+                     self._args.workers == 1 and not self._args.against)
+
+  def yardstick(self, name):
+    """Records of a yardstick's drives."""
+    job = {"driver": name, "size": list(self._size)}
+    return self._run(name, job, job, drivers.YARDSTICKS[name],
+                     self._args.workers == 1)
+
+  def film(self, team, record):
+    """Drives the first episode again, with a camera team."""
+    kind, seed = self._wanted[0]
+    again = episode.drive(kind, seed, self._make(None), self._size,
+                          team.watch)
+    if again["record"] != record:
+      raise errors.NumericsError(
+          f"the filmed drive of {kind} {seed} is not the one in the results; "
+          "was the policy changed meanwhile? move them away and drive anew")
+
+  def _make(self, disturbed):
+    return lambda world: drivers.Policy(
+        world, self._ask, self._side, self._quality, disturbed)
+
+  def _run(self, name, identity, job, make, here):
+    folder = os.path.join(self._root, name)
+    drive_all = (runner.here(folder, make, self._size) if here else
+                 runner.in_children(folder, job, self._args.workers, WORKER))
+    return runner.run(
+        folder, identity, self._wanted, drive_all,
+        lambda done, total, what: print(
+            f"evaluate: {name} {done}/{total} {what}", file=sys.stderr,
+            flush=True))
 
 
 @contextlib.contextmanager
@@ -133,20 +194,3 @@ def _recording(workdir):
   if not record:
     return SIZE, QUALITY
   return (record.width_px, record.height_px), QUALITY
-
-
-def _film(team, first, size, make, record):
-  """Drives the first episode again, with a camera team."""
-  kind, seed = first
-  with team:
-    again = episode.drive(kind, seed, make, size, team.watch)
-  if again["record"] != record:
-    raise errors.NumericsError(
-        f"the filmed drive of {kind} {seed} is not the one in the results; "
-        "was the policy changed meanwhile? move them away and drive anew")
-
-
-def _said(name):
-  """A progress that prints a line on standard error."""
-  return lambda done, total, what: print(
-      f"evaluate: {name} {done}/{total} {what}", file=sys.stderr, flush=True)

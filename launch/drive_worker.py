@@ -30,14 +30,15 @@ def connect(url, key_file):
 
 
 def drive(folder, kind, seed, size, driver, server=None, key_file=None,
-          image_size=None, quality=None):
+          image_size=None, quality=None, disturbed=None):
   """One job, see runner.in_children."""
   if os.path.isdir(episode.path(folder, kind, seed)):
     return  # by a child that died after it
   make = drivers.YARDSTICKS.get(driver)
   if make is None:
     asked = connect(server, key_file)
-    make = lambda world: drivers.Policy(world, asked.plan, image_size, quality)
+    make = lambda world: drivers.Policy(world, asked.plan, image_size, quality,
+                                        disturbed)
   files = episode.drive(kind, seed, make, tuple(size))
   lost = GONE & set(files["drive"].get("faults", ()))
   if lost:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data_pipeline import control, driver, errors, navigation, spec, ticks
-from data_pipeline.miniworld import actors, expert, planner
+from data_pipeline.miniworld import actors, disturb, expert, planner
 from data_pipeline.miniworld import world as worlds
 
 BLIND_SPEED = 6.0    # [m/s]
@@ -55,10 +55,13 @@ class Policy:
     answer: the policy's last one. driver: the Driver.
   """
 
-  def __init__(self, world, ask, image_size, quality):
+  def __init__(self, world, ask, image_size, quality, disturbed=None):
     """Args: ask: observation -> answer; image_size: of the policy [px];
-    quality: of the JPEGs that the policy was trained on."""
+    quality: of the JPEGs that the policy was trained on; disturbed: (kind,
+    severity) of disturb.LEVELS."""
     self._world, self._ask, self.answer = world, ask, None
+    self._disturbance = (disturb.Disturbance(*disturbed, world.seed)
+                         if disturbed else None)
     width, height = world.size
     nodes, _ = planner.sparse(world.scene.route)
     self.driver = driver.Driver(
@@ -68,11 +71,14 @@ class Policy:
         timeout_s=math.inf)  # the world waits: nothing depends on the clock
 
   def control(self):
-    state = self._world.state()
-    said = self.driver.step(ticks.Reading(
-        REFERENCE.to_gps(*state.gnss), state.compass, state.speed,
-        state.acceleration, state.angular_velocity), self._cameras())
-    return worlds.Control(*said)
+    state, off = self._world.state(), self._disturbance
+    gnss, speed = state.gnss, state.speed
+    if off:
+      gnss, speed = off.gnss(gnss), off.speed(speed)
+    said = worlds.Control(*self.driver.step(ticks.Reading(
+        REFERENCE.to_gps(*gnss), state.compass, speed, state.acceleration,
+        state.angular_velocity), self._cameras()))
+    return off.control(said) if off else said
 
   def _plan(self, observation):
     self.answer = self._ask(observation)
@@ -84,7 +90,8 @@ class Policy:
     if tick < ticks.TICKS - ticks.PLAN_EVERY or (
         (tick - ticks.TICKS) % ticks.PLAN_EVERY):
       return dict.fromkeys(spec.CAMERA_FOLDERS)
-    return self._world.cameras()
+    frames = self._world.cameras()
+    return self._disturbance.cameras(frames) if self._disturbance else frames
 
   def summary(self):
     """The Driver's, without what depends on the machine."""

@@ -80,11 +80,12 @@ class World:
   def __init__(self, size=(320, 180)):
     """Args: size: width and height of the camera images [px]."""
     self.size = tuple(size)
-    self.scene = self.ego = self.renderer = self.ground = None
+    self.scene = self.ego = self.renderer = self.ground = self.seed = None
 
   def reset(self, scenario, seed):
     """Builds the scene of (scenario, seed) and returns its first State."""
     self.scene = scene = scenarios.build(scenario, seed)
+    self.seed = seed
     self._noise = np.random.default_rng([seed, 1])
     self.ground = ground.Ground(scene.town, np.random.default_rng([seed, 2]),
                                  scene.soil, scene.tint)

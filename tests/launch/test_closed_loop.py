@@ -8,6 +8,7 @@ import pytest
 
 from data_pipeline.miniworld import names
 from drivemoe_jax import serve
+from drivemoe_jax.evaluators.closed_loop import robustness
 from launch import closed_loop, evaluate, score
 from tests import fake_policy, policies
 
@@ -106,3 +107,18 @@ def test_drives_are_the_same_twice_and_through_a_server(run, capsys):
   value = drivers["model"]["driving_score"]["value"]
   assert f"Driving Score {value:.4f}" in said and "miniworld, 2 of 2" in said
   assert names.FIRST_TEST_SEED in result["seeds"]
+
+
+@pytest.mark.slow
+def test_a_sweep_drives_under_every_disturbance(run, capsys, monkeypatch):
+  monkeypatch.setattr(robustness, "SWEEP", robustness.SWEEP[:2])
+  monkeypatch.setattr(robustness.disturb, "LEVELS", {
+      "drops": robustness.disturb.LEVELS["drops"][:2]})
+  assert call("--workdir", run, "--closed-loop", "--episodes", 1,
+              "--scenarios", "HardBreakRoute", "--workers", 1,
+              "--robustness") == 0
+  assert "drops" in capsys.readouterr().out
+  rows = json.loads((run / "robustness.json").read_text())["drops"]
+  assert [row["severity"] for row in rows] == [0, 1, 2]
+  assert (run / "robustness.png").stat().st_size > 1000
+  assert len(os.listdir(run / "closed_loop")) == 3 + 3

@@ -1,6 +1,7 @@
 """Many drives: resumed, spread over processes, rerun after a crash."""
 
 import hashlib
+import json
 import os
 import signal
 
@@ -158,9 +159,9 @@ def test_a_served_policy_drives_as_the_same_in_this_process(tmp_path):
 
 def test_no_server_is_no_drive(tmp_path, monkeypatch):
   monkeypatch.setattr(drive_worker, "WAIT_S", 0.0)
-  said = drive_worker.answer(
-      '{"folder": "%s", "kind": "TJunction", "seed": 20000, "size": [32, 18],'
-      ' "driver": "policy", "server": "ws://127.0.0.1:9"}' % tmp_path)
+  said = drive_worker.answer(json.dumps({
+      "folder": str(tmp_path), "kind": "TJunction", "seed": 20000,
+      "size": [32, 18], "driver": "policy", "server": "ws://127.0.0.1:9"}))
   assert said["error"][0] == "PeerError"
   assert not os.listdir(tmp_path)
 
