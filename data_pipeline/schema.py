@@ -58,8 +58,10 @@ def fault(value, schema, at="it"):
   right = type(value) is schema if isinstance(schema, type) else schema(value)
   if right:
     return None
-  wanted = (schema.__name__ if isinstance(schema, type) or not schema.__doc__
-            else schema.__doc__.splitlines()[0].rstrip("."))
+  wanted = schema.__name__
+  if not isinstance(schema, type) and schema.__doc__:
+    wanted = schema.__doc__.splitlines()[0].rstrip(".")
+    wanted = wanted[0].lower() + wanted[1:]
   return f"{at} is {_short(value)}, want {wanted}"
 
 
