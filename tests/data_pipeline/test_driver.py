@@ -250,6 +250,7 @@ def test_a_gps_that_stands_still_on_a_moving_car_is_stopped_for(caplog):
   controls, car, _ = run(35, bad=at(range(14, 25), still), limits=limits)
   assert braking(controls)[0] == 22 == car.stops[0]["tick"]
   assert car.faults["gps_frozen"] == 3
+  assert car.faults["start"] == 4  # from tick 27 on: a new past is gathered
   assert "gps repeats itself for 8 ticks" in caplog.text
   assert not run(35, bad=at(range(14, 22), still), limits=limits)[1].faults
 

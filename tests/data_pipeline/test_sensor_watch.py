@@ -73,7 +73,9 @@ def test_a_gps_is_frozen_after_its_time_and_until_it_changes():
   assert not faults(way[:20])
   stopped = [(r._replace(speed=0.0), t._replace(speed=0.0))
              for r, t in way[21:]]
-  assert len(faults(way[:21] + stopped)) == 10  # standing does not heal it
+  # standing does not heal it
+  assert faults(way[:21] + stopped) == [(t, "gps_frozen")
+                                        for t in range(20, 30)]
   assert len(faults(way[:22] + drive(60)[40:])) == 2
 
 
