@@ -141,15 +141,18 @@ def _experts(answer):
   """The routers' weight of each skill expert, as bars."""
   tile = _blank("experts")
   weights = answer.get("skill_weights")
-  for i, skill in enumerate(spec.Skill):
-    y = 34 + 16 * i
-    _write(tile, skill.name.lower().replace("_", " "), (6, y), TEXT)
-    if weights is not None:
-      end = 118 + int(round(128 * float(weights[i])))
-      colour = FRAME if i == int(np.argmax(weights)) else DIM
-      cv2.rectangle(tile, (118, y - 9), (max(end, 119), y), colour, -1)
   if weights is None:
-    _write(tile, "no routers", (130, 34), DIM)
+    _write(tile, "no routers", (6, 34), DIM)
+    return tile
+  known = [skill.name.lower().replace("_", " ") for skill in spec.Skill]
+  if len(weights) != len(known):  # of skills, or of anything else
+    known = [f"expert {i}" for i in range(len(weights))]
+  for i, (name, weight) in enumerate(zip(known, weights)):
+    y = 34 + 16 * i
+    _write(tile, name, (6, y), TEXT)
+    colour = FRAME if i == int(np.argmax(weights)) else DIM
+    cv2.rectangle(tile, (118, y - 9), (118 + max(
+        int(round(128 * float(weight))), 1), y), colour, -1)
   return tile
 
 

@@ -74,7 +74,7 @@ def digest(folder):
 
 @pytest.mark.slow
 def test_drives_are_the_same_twice_and_through_a_server(run, capsys):
-  args = ["--closed-loop", "--episodes", 2, "--scenarios", "HardBreakRoute",
+  args = ["--closed-loop", "--episodes", 1, "--scenarios", "HardBreakRoute",
           "--workers"]
   one, two = run / "one", run / "two"
   assert call("--workdir", one, *args, 1, "--film", run / "film.gif") == 0
@@ -105,7 +105,7 @@ def test_drives_are_the_same_twice_and_through_a_server(run, capsys):
                          "results.json")]) == 0
   said = capsys.readouterr().out
   value = drivers["model"]["driving_score"]["value"]
-  assert f"Driving Score {value:.4f}" in said and "miniworld, 2 of 2" in said
+  assert f"Driving Score {value:.4f}" in said and "miniworld, 1 of 1" in said
   assert names.FIRST_TEST_SEED in result["seeds"]
 
 

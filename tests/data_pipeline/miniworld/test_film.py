@@ -47,6 +47,15 @@ def test_bars_are_as_long_as_the_weights(world):
   assert (row(5) == film.DIM).all(-1).sum() == pytest.approx(26, abs=2)
 
 
+@pytest.mark.parametrize("answer", [None, {"skill_weights": [0.2, 0.8]}])
+def test_models_with_other_experts_or_none_are_filmed(world, answer):
+  driver = type("Other", (), {"answer": answer})
+  picture = film.compose(world, driver, worlds.Control())
+  width, height = film.TILE
+  bars = (picture[2 * height:, width:2 * width] == film.FRAME).all(-1).sum()
+  assert (bars > 900) == (answer is not None)  # 102 x 10 pixels
+
+
 @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
 def test_a_film_has_a_picture_per_plan_that_it_shows(tmp_path, world, name):
   path = str(tmp_path / name)
