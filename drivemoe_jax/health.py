@@ -28,7 +28,7 @@ SPIKE_DEVIATIONS = 8.0
 COLLAPSED = 0.05     # nats: 99 % of the probability on one choice of two
 DIVERSE = 0.3        # nats: labels of 91 % and 9 %
 MOST_OUTSIDE = 0.05  # percentiles 1 and 99 leave 2 % outside
-MOST_ESTIMATED = 0.1
+MOST_ESTIMATED = 0.15  # 6 % in a healthy run of tiny
 
 
 class Warnings:

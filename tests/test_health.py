@@ -161,8 +161,8 @@ def test_a_router_that_is_sure_of_one_class_at_a_time_is_well():
 
 @pytest.mark.parametrize("data, model, said", [
     (0.049, 0.02, []), (0.06, 0.02, ["recorded"]),
-    (0.02, 0.099, []), (0.02, 0.11, ["model's"]),
-    (0.049, 0.11, ["model's"]), (0.052, 0.1, ["recorded"])])
+    (0.02, 0.149, []), (0.02, 0.16, ["model's"]),
+    (0.049, 0.16, ["model's"]), (0.08, 0.159, ["recorded"])])
 def test_plans_out_of_range_are_told(data, model, said):
   lines, _ = feed([values(action_outside=data, estimate_outside=model)] * 6)
   assert len(lines) == len(said)
