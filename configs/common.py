@@ -30,10 +30,10 @@ def get_config(arg=None):
       view_embedding_index="argmax", history=5, horizon=10, proprio_dim=10,
       action_dim=2, routing="trajectory", time_width=256,
       vision_norm_eps=1e-6, rms_norm_eps=1e-6, rope_theta=10000.0,
-      softcap=50.0, remat="full")
-  c.model.adaptive = placeholder(str)      # adaLN | adaLN-Zero
-  c.model.expert_exchange = "constraint"   # constraint | shard_map
-  c.model.dtype = "bfloat16"               # of matrix products; the rest is f32
+      softcap=50.0, remat="full",
+      adaptive=placeholder(str),           # adaLN | adaLN-Zero
+      expert_exchange="constraint",        # constraint | shard_map
+      dtype="bfloat16")                    # of matrix products; the rest is f32
   c.prompt_ids = (2, 33475, 51725, 108)    # bos predict trajectory newline
   c.camera_choice = "label"                # label | straight_through | argmax
   c.skill_choice = "router"                # router | label
@@ -64,8 +64,8 @@ def get_config(arg=None):
       workers=8,
       official_parity=False,               # sets all below as the release's
       wrap_theta=True, nan_heading="box", drop_current_point=False,
-      tf_shared_seed=False, eval_augment=False, statistics_any_horizon=False)
-  c.data.record = ConfigDict()             # the embedded world's, if any
+      tf_shared_seed=False, eval_augment=False, statistics_any_horizon=False,
+      record=ConfigDict())                 # the embedded world's, if any
   c.init_from = placeholder(str)           # workdir[@STEP] or file, [:prefix]
   c.init_missing, c.init_extra = "", ""    # regexes: leaves fresh, keys unused
   c.log_every, c.save_every = 10, 500

@@ -92,7 +92,7 @@ class Overrides:
   def summary(self):
     """{"plans", "overruled", "rate": share or None, kind: count...}."""
     rate = self.overruled / self.plans if self.plans else None
-    return dict(self.counts, plans=self.plans, overruled=self.overruled,
+    return dict(self.counts, plans=self.plans, overruled=self.overruled,  # pyright: ignore[reportCallIssue]
                 rate=rate)
 
 

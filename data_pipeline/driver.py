@@ -162,7 +162,7 @@ class Driver:
     self.times_ms["preprocess"].append(1e3 * (time.perf_counter() - start))
     if before != self.tick - ticks.PLAN_EVERY:
       raise ticks.Fault("camera", "no front image of 0.1 s ago")
-    return np.stack([earlier if lag else now[name]
+    return np.stack([earlier if lag else now[name]  # pyright: ignore[reportCallIssue]
                      for name, lag in spec.IMAGES])
 
   def _look(self, cameras):

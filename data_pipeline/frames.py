@@ -53,7 +53,7 @@ class FrameStore:
           self._kept[route, t, folder] = image
     pixels = np.zeros((len(spec.IMAGES), self._size, self._size, 3), np.uint8)
     for i, key in zip(places, wanted):
-      pixels[i] = found[key]
+      pixels[i] = found[key]  # pyright: ignore[reportCallIssue]
     return pixels
 
 

@@ -70,7 +70,7 @@ class Georeference:
         slope = EARTH_RADIUS * math.pi / 180
         reference -= error / slope
       else:
-        if abs(error) < 1e-3:
+        if abs(error) < 1e-3:  # pyright: ignore[reportPossiblyUnboundVariable]
           metres = EARTH_RADIUS * math.cos(math.radians(reference))
           return cls(reference, lon - math.degrees(x / metres))
     raise errors.DataError(

@@ -94,7 +94,7 @@ def _read_scene(path, unused_changed):
   # From when every camera has an image to when the first one has no more.
   start = max(taken[0] for taken, _ in cameras.values())
   stop = min(min(taken[-1] for taken, _ in cameras.values()), poses[-1, 0])
-  times = np.arange(max(start, poses[0, 0]), stop + 1, STEP_US, np.int64)
+  times = np.arange(max(start, poses[0, 0]), stop + 1, STEP_US, np.int64)  # pyright: ignore[reportCallIssue]
   if len(times) < 2:
     raise errors.DataError(
         f"{path}: its cameras have less than 0.2 s in common; leave the scene "

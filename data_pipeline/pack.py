@@ -142,7 +142,7 @@ def _statistics(out, options, splits):
             for route in long], root=f"{out}, {split}, horizon {horizon}")
         count |= {"windows": len(cut)} | _class_counts(cut)
       if split == "train":
-        normalize.compute(cut).save(
+        normalize.compute(cut).save(  # pyright: ignore[reportPossiblyUnboundVariable]
             os.path.join(out, normalize.file_name(horizon)), overwrite=True)
       counts[str(horizon)][split] = count
   return counts

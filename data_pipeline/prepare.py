@@ -144,7 +144,7 @@ def _stage_by_beam(convert, names, flags):
   from apache_beam.options import pipeline_options
   options = pipeline_options.PipelineOptions(flags)
   with beam.Pipeline(options=options) as pipeline:
-    (pipeline | "Routes" >> beam.Create(names) | beam.Reshuffle()
+    (pipeline | "Routes" >> beam.Create(names) | beam.Reshuffle()  # pyright: ignore[reportUnusedExpression]
      | "Stage" >> beam.Map(convert))
 
 

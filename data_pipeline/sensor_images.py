@@ -33,7 +33,7 @@ def prepare(pixels, size, jpeg_order="bgr"):
   file = io.BytesIO()
   image.save(file, "JPEG", quality=JPEG_QUALITY)
   with Image.open(file) as decoded:
-    image = decoded.resize((size, size), Image.BILINEAR)
+    image = decoded.resize((size, size), Image.Resampling.BILINEAR)
   pixels = np.asarray(image)
   return pixels if jpeg_order == "bgr" else pixels[..., ::-1]
 

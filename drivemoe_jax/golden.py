@@ -217,7 +217,7 @@ class PaliGemma:
         "lm_hidden_softcap50_prenorm": capped,
         "lm_hidden_softcap50": end(capped),
         "bv_pre_logits_softcap50": end(capped),
-        "bv_text_logits": hidden[:, -text.shape[1]:] @ table[:rows].T}
+        "bv_text_logits": hidden[:, -text.shape[1]:] @ table[:rows].T}  # pyright: ignore[reportCallIssue]
 
 
 def language_layers(model, params, x, softcap):
@@ -240,7 +240,7 @@ def language_layers(model, params, x, softcap):
     for i in range(size):
       own = {"params": jax.tree.map(
           lambda leaf, i=i: leaf[i], params["llm"]["layers"][name])}
-      q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None, method="project")
+      q, k, v = layer.apply(own, x, 1 + jnp.arange(t), None, method="project")  # pyright: ignore[reportAssignmentType]
       x, _ = layer.apply(own, x, attention.attend(q, k, v, allowed, softcap),
                          None, method="absorb")
   return x

@@ -59,9 +59,9 @@ def from_json(values):
   """ConfigDict of JSON, whose lists were tuples."""
   def convert(x):
     if isinstance(x, dict):
-      return ml_collections.ConfigDict({k: convert(v) for k, v in x.items()})
+      return from_json(x)
     return tuple(x) if isinstance(x, list) else x
-  return convert(values)
+  return ml_collections.ConfigDict({k: convert(v) for k, v in values.items()})
 
 
 def _broken(path, why):

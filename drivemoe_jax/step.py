@@ -27,7 +27,7 @@ OBSERVATION = ("images", "text", "proprio", "goal")
 LABELS = ("camera", "skill")
 
 
-class TrainState(flax.struct.PyTreeNode):
+class TrainState(flax.struct.PyTreeNode):  # pyright: ignore[reportAttributeAccessIssue]
   """Everything that an update changes.
 
   Attributes:
@@ -273,7 +273,7 @@ def local_rows(mesh, batch_size):
   place = NamedSharding(mesh, sharding.BATCH)
   slices = place.addressable_devices_indices_map((batch_size,)).values()
   return np.unique(np.concatenate(
-      [np.arange(batch_size)[rows] for rows, in slices]))
+      [np.arange(batch_size)[rows] for rows, in slices]))  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def put_batch(batch, mesh):

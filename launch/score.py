@@ -66,7 +66,7 @@ def run(args):
   allowed = args.partial or all(result["complete"] for result in results)
   if args.compare and allowed:
     out["comparison"] = compare.compare(*results, seed=args.seed)
-    said.append(text.comparison(*results, out["comparison"]))
+    said.append(text.comparison(*results, out["comparison"]))  # pyright: ignore[reportCallIssue]
   if args.published:
     out["published"] = published.place(results)
     said += [text.table(table) for table in out["published"]]

@@ -33,6 +33,9 @@ class Victim:
     kind, module: its name and what to run. moments: {when to kill: weight}.
   """
 
+  module: str
+  _last: str
+
   def __init__(self, folder, argv):
     """folder: its output. argv: of the command, `argv` from then on."""
     self.folder, self.argv = folder, argv
@@ -46,7 +49,7 @@ class Victim:
     main = importlib.import_module(self.module).main
     return forks.fork(lambda: main(self.argv), log)
 
-  def went_on(self, child, before):
+  def went_on(self, child, before) -> bool:
     """Whether a restarted process took up all that was finished before."""
     return True
 

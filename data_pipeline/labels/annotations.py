@@ -235,4 +235,4 @@ def _matrix(where, rows):
   if not good:
     raise errors.DataError(f"{where}: world2ego is {rows!r}, want a 4x4 "
                            f"matrix of finite numbers; {REMEDY}")
-  return matrix
+  return matrix  # pyright: ignore[reportPossiblyUnboundVariable]

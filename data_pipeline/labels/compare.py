@@ -101,7 +101,7 @@ def _report(pairs, classes, idle):
     by_type[pair.kind].append(pair)
   accuracy = {pair.route: float(np.mean(pair.ours == pair.reference))
               for pair in pairs}
-  worst = sorted(accuracy, key=accuracy.get)[:10]
+  worst = sorted(accuracy, key=accuracy.get)[:10]  # pyright: ignore[reportCallIssue]
   return {
       **_agreement(pairs, classes, idle),
       "per_type": {kind: _agreement(of_type, classes, idle)

@@ -5,6 +5,7 @@ are highway-env vehicles; the Actor follows them.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from highway_env.vehicle import behavior, kinematics
@@ -65,8 +66,8 @@ class Actor:
   course: float = 0.0
   state: object = "dynamic"
   colour: tuple = (128, 128, 128)
-  body: object = None
-  trigger: tuple = None
+  body: Any = None
+  trigger: tuple | None = None
 
   @property
   def heading(self):

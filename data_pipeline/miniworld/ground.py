@@ -78,4 +78,4 @@ def _texture(image, rng):
                        dtype=np.uint8)
   patch = cv2.resize(patch, (columns, rows), interpolation=cv2.INTER_LINEAR)
   offset = cv2.merge([cv2.add(grain, patch)] * 3)
-  return cv2.subtract(cv2.add(image, offset), (18, 18, 18, 0))
+  return cv2.subtract(cv2.add(image, offset), (18, 18, 18, 0))  # pyright: ignore[reportCallIssue]

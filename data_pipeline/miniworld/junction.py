@@ -71,11 +71,11 @@ def build(spec, movements):
     _arm_lanes(town, spec, arm, 1 + number)
   paths = {}
   for number, (move, radius) in enumerate(sorted(movements.items())):
-    paths[move] = _connect(town, *move, radius, 11 + number)
+    paths[move] = _connect(town, *move, radius, 11 + number)  # pyright: ignore[reportCallIssue]
   _paint(town, spec)
   for move, path in paths.items():
     if turn_of(*move) != towns.STRAIGHT:
-      line = town.network.get_lane(path[1]).path
+      line = town.network.get_lane(path[1]).path  # pyright: ignore[reportAttributeAccessIssue]
       for side in (-LANE / 2, LANE / 2):
         town.line(line, side, width=0.14, dash=0.9, gap=0.9)
   return town, paths

@@ -53,7 +53,7 @@ class Facts:
   stop: bool = False
   command: int = towns.FOLLOW
   pose: tuple = (0.0, 0.0, 0.0)
-  other: story.Other = None
+  other: story.Other | None = None
 
 
 def facts(world, control, emergency, light, sign):

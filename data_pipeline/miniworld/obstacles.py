@@ -53,7 +53,7 @@ def construction_obstacle(kind, seed, rng):
     scene.add(*scenery.parked_row(rng, kerb, towns.PARKING, kerb.side < 0))
   length = float(rng.uniform(5, 9))
   add = lambda what, mesh, along, aside: scene.add(actors.prop(
-      *what, mesh, scene.route.point(place + along, aside), 0.0))
+      *what, mesh, scene.route.point(place + along, aside), 0.0))  # pyright: ignore[reportCallIssue]
   add(WARNING, shapes.warning_board(WARNING[1]), 0.0,
       float(rng.uniform(-0.1, 0.1)))
   scene.triggers.append(scene.actors[-1])

@@ -70,7 +70,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
           for seed in [*plan["seeds"], *plan["val_seeds"]]
           for kind in plan["scenarios"]]
   names = {}
-  for done, (job, name) in enumerate(_run(jobs, workers), 1):
+  for done, (job, name) in enumerate(_run(jobs, workers), 1):  # pyright: ignore[reportGeneralTypeIssues]
     names[job["kind"], job["seed"]] = name
     if progress:
       progress(done, len(jobs), name)

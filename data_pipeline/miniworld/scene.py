@@ -97,9 +97,9 @@ class Scene:
   actors: list = dataclasses.field(default_factory=list)
   scripts: list = dataclasses.field(default_factory=list)
   triggers: list = dataclasses.field(default_factory=list)
-  bypass: str = None
+  bypass: str | None = None
   bypass_side: int = -1
-  change: Change = None
+  change: Change | None = None
   makes_way_for: object = None
   brakes_for: object = None
   lines: list = dataclasses.field(default_factory=list)

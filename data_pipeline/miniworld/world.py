@@ -191,7 +191,7 @@ class World:
     corners = actors.Actor("vehicle", actors.EGO_EXTENT, ego.position,
                            ego.heading, None).footprint()
     return State(
-        tick=self._tick, position=ego.position.copy(),
+        tick=self._tick, position=ego.position.copy(),  # pyright: ignore[reportAttributeAccessIssue]
         heading=float(np.arctan2(direction[1], direction[0])),
         speed=float(ego.speed),
         acceleration=np.array([along, ego.speed * turn, GRAVITY]) + imu[:3],

@@ -30,7 +30,7 @@ class PatchEmbedding(nn.Module):
     init = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
     kernel = self.param("kernel", init, (p, p, 3, self.width))
     bias = self.param("bias", nn.initializers.zeros, (self.width,))
-    kernel = precision.gathered(kernel, self.dtype).reshape(-1, self.width)
+    kernel = precision.gathered(kernel, self.dtype).reshape(-1, self.width)  # pyright: ignore[reportAttributeAccessIssue]
     x = precision.einsum("bnp,pw->bnw", patches(images, p), kernel,
                          dtype=self.dtype)
     return x + bias.astype(self.dtype)

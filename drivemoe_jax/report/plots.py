@@ -31,7 +31,7 @@ def curves(stages):
       for key in keys:
         points = [(line["step"], line[key]) for line in lines if key in line]
         if points:
-          _smooth_line(axes, *np.array(points, float).T, key)
+          _smooth_line(axes, *np.array(points, float).T, key)  # pyright: ignore[reportCallIssue]
       axes.set_title(f"{stage}: {title}", fontsize=10)
       axes.set_xlabel("step")
       axes.grid(alpha=0.3)

@@ -30,7 +30,7 @@ def draw(pictures, window):
     A matplotlib Figure.
   """
   fig = figure.Figure(figsize=(14, 7.3), dpi=80, layout="constrained")
-  top, strip = fig.subfigures(2, 1, height_ratios=[4.9, 1.55])
+  top, strip = fig.subfigures(2, 1, height_ratios=[4.9, 1.55])  # pyright: ignore[reportGeneralTypeIssues]
   road, bird, bars = top.subfigures(1, 3, width_ratios=[6.4, 3.3, 4.0])
   fig.suptitle(window["title"], fontsize=12, x=0.01, ha="left")
   _front(road.subplots(), pictures["Front"], window)

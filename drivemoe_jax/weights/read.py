@@ -243,7 +243,7 @@ def _leaves(file, shapes, entries, fresh, dtypes, tie):
 
 def _reader(file, entry, piece, dtype, tie):
   def read():
-    rows = _tied(file, entry, *piece.rows, tie)
+    rows = _tied(file, entry, *piece.rows, tie)  # pyright: ignore[reportCallIssue]
     block = piece.transform.from_torch(rows, piece.shape)
     shape = (1,) * len(piece.index) + piece.shape
     return block.astype(dtype, copy=False).reshape(shape)

@@ -179,14 +179,14 @@ def _value(value, code):
     items = b"".join(_value(k, code) + _value(v, code)
                      for k, v in value.items())
     return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
-  return _tensor(*value, code)
+  return _tensor_call(*value, code)
 
 
 def _global(module, name):
   return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
-def _tensor(number, shape, code):
+def _tensor_call(number, shape, code):
   stride, step = [], 1
   for size in reversed(shape):
     stride.insert(0, step)

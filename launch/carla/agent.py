@@ -156,7 +156,7 @@ class DriveMoEAgent(autonomous_agent.AutonomousAgent):
     command = self._driver.step(*self._read(input_data), time_s=timestamp)
     if self._driver.due and self.hero_actor is not None:
       self._record.add(self._driver.tick, self.get_metric_info())
-    return carla.VehicleControl(
+    return carla.VehicleControl(  # pyright: ignore[reportAttributeAccessIssue]
         throttle=command.throttle, steer=command.steer, brake=command.brake)
 
   def _read(self, input_data):

@@ -104,7 +104,7 @@ def in_children(folder, job, workers, module):
     if not jobs:
       return
     try:
-      for done, answer in pool.run(jobs, workers, module, TRIES):
+      for done, answer in pool.run(jobs, workers, module, TRIES):  # pyright: ignore[reportGeneralTypeIssues]
         trouble = json.loads(answer).get("error")
         if trouble:
           raise getattr(errors, trouble[0])(trouble[1])
