@@ -21,7 +21,7 @@ import jax
 from jax._src import clusters, distributed  # no public name gives these
 from jax.experimental import multihost_utils
 
-from data_pipeline import errors
+from data_pipeline import errors, masking
 from drivemoe_jax import preemption, rendezvous
 
 HEARTBEAT_S = 20  # of silence until a host counts as lost
@@ -136,7 +136,7 @@ def facts(config):
                        **{name: _version(name) for name in PACKAGES}},
           "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
           "code": code(),
-          rendezvous.CONFIG: _flat(config.to_dict())}
+          rendezvous.CONFIG: _flat(masking.mask(config.to_dict()))}
 
 
 def code():

@@ -8,6 +8,7 @@ import re
 
 import jax
 
+from data_pipeline import masking
 from drivemoe_jax import build, meshes, optim, sharding
 from drivemoe_jax import step as steps
 
@@ -67,7 +68,8 @@ def describe(config):
   tx = build.optimizer(config, shapes)
   count = parameters(shapes)
   return {
-      "config": config.to_dict(), "mesh": sizes, "microbatches": pieces,
+      "config": masking.mask(config.to_dict()), "mesh": sizes,
+      "microbatches": pieces,
       "tokens": model.tokens, "parameters": count,
       "experts": experts(shapes, model), "unique": sum(count.values()),
       "trainable": optim.num_trainable(shapes, config.optim.freeze_last_value),

@@ -8,7 +8,7 @@ import time
 
 import jax
 
-from data_pipeline import errors
+from data_pipeline import errors, masking
 from drivemoe_jax import health, hosts, logs, memory, sharding
 from drivemoe_jax import step as steps
 
@@ -43,7 +43,7 @@ class Loop:
     self._feed, self._drawn = feed, start
     self._batches = feed(c, start)
     self._log = logs.Log(self._workdir, start, wandb=c.wandb,
-                         config=c.to_dict(), say=self._say
+                         config=masking.mask(c.to_dict()), say=self._say
                          ) if hosts.first() else None
     try:
       with sharding.activate(self._mesh), hosts.Stop() as stop:

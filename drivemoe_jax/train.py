@@ -12,7 +12,7 @@ import time
 
 import jax
 
-from data_pipeline import errors, order
+from data_pipeline import errors, masking, order
 from drivemoe_jax import (
   build,
   checkpoint,
@@ -75,7 +75,8 @@ def _run(config, workdir, say, accepted):
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
                                  keep_every=config.keep_every,
                                  keep_best=config.keep_best)
-  meta = {"config": config.to_dict(), "statistics": dataclasses.asdict(stats),
+  meta = {"config": masking.mask(config.to_dict()),
+          "statistics": dataclasses.asdict(stats),
           "data": resume.fingerprint(train),
           "saved_on": {"hosts": jax.process_count(),
                        "devices": math.prod(sizes.values())}}
@@ -182,7 +183,7 @@ def _saved_config(workdir):
 def _write_config(config, workdir):
   path = os.path.join(workdir, "config.json")
   with open(path + ".part", "w", encoding="utf-8") as file:
-    json.dump(config.to_dict(), file, indent=1)
+    json.dump(masking.mask(config.to_dict()), file, indent=1)
   os.replace(path + ".part", path)
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 
-from data_pipeline import errors
+from data_pipeline import errors, masking
 from drivemoe_jax import rendezvous
 
 CHILD = "DRIVEMOE_JAX_POD_CHILD"  # set in the environment of the child
@@ -149,8 +149,9 @@ class _Parent:
 
   def run(self):
     """Exit status: the child's, or 6 where it was aborted."""
+    shown = masking.mask_arguments(self._command)
     self._log.write(f"{LAUNCH}{time.strftime('%Y-%m-%d %H:%M:%S')} "
-                    f"{' '.join(self._command)}\n")
+                    f"{' '.join(shown)}\n")
     child = subprocess.Popen(
         self._command, env=os.environ | {CHILD: "1"}, text=True,
         errors="replace", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
