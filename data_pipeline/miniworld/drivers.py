@@ -60,7 +60,7 @@ class Policy:
     quality: of the JPEGs that the policy was trained on; disturbed: (kind,
     severity) of disturb.LEVELS."""
     self._world, self._ask, self.answer = world, ask, None
-    self._disturbance = (disturb.Disturbance(*disturbed, world.seed)
+    self._disturbance = (disturb.Disturbance(*disturbed, world.seed)  # pyright: ignore[reportCallIssue]
                          if disturbed else None)
     width, height = world.size
     nodes, _ = planner.sparse(world.scene.route)

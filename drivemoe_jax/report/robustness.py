@@ -16,5 +16,5 @@ def plot(sweep, path):
       axes.errorbar([row["severity"] + 0.04 * (shift - 2) for row in rows],
                     value, (low, high), marker="o", capsize=2, label=kind)
     axes.set(xlabel="severity", ylabel=title, xticks=range(4), ylim=(0, 103))
-  axes.legend(frameon=False)
+  axes.legend(frameon=False)  # pyright: ignore[reportPossiblyUnboundVariable]
   figure.savefig(path, format="png", dpi=110)

@@ -179,7 +179,7 @@ def _value(value, code):
     items = b"".join(_value(k, code) + _value(v, code)
                      for k, v in value.items())
     return pickle.EMPTY_DICT + pickle.MARK + items + pickle.SETITEMS
-  return _tensor_call(*value, code)
+  return _tensor_call(*value, code)  # pyright: ignore[reportCallIssue]
 
 
 def _global(module, name):
