@@ -176,3 +176,14 @@ def test_the_lock_pins_what_is_declared():
     assert all(need.specifier.contains(v) for v in versions), need
   hashes = re.findall(r"^[\w.-]+==.*\\\n    --hash=sha256:", lock, re.M)
   assert len(hashes) == sum(map(len, pins.values()))
+
+
+def test_each_line_of_the_lock_is_a_pin_or_its_hash():
+  """No address, no option, no package from a folder or a repository."""
+  allowed = re.compile(
+      r"[\w.-]+==[\w.!+]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?"
+      r"|    #( via)?( +[\w.\[\]-]+( \(([\w.-]+)\))?)?")
+  lines = read_text("requirements.lock").splitlines()
+  assert not [line for line in lines if not allowed.fullmatch(line)]
+  for pin, hashes in zip(lines, lines[1:]):
+    assert not pin.endswith("\\") or hashes.startswith("    --hash="), pin
