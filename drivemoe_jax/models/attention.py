@@ -14,7 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from drivemoe_jax.models import precision
+from drivemoe_jax.models import attention_blocks, precision
 
 # exp() of it, summed over any sequence, is finite in float32. Scores capped
 # below it do without the pass that looks for each row's maximum.
@@ -37,7 +37,10 @@ def attend(q, k, v, allowed=None, softcap=0.0):
   """
   b, t, n, h = q.shape
   q = q.reshape(b, t, k.shape[2], -1, h)                 # [B,T,K,G,H]
-  return _attend(q, k, v, allowed, softcap).reshape(b, t, n, h)
+  out = precision.by_backend(
+      q, k, v, allowed, default=functools.partial(_attend, softcap=softcap),
+      cpu=functools.partial(attention_blocks.attend, softcap=softcap))
+  return out.reshape(b, t, n, h)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))

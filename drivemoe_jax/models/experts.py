@@ -66,7 +66,7 @@ class ExpertBank(nn.Module):
 
 def hidden_layer(x, gating, share, dtype):
   """Weighted hidden layers: [B,T,D], [E,2,D,F], [E,B,R] -> [E,B,T,F]."""
-  gate, up = precision.einsum("btd,egdf->gebtf", x, gating, dtype=dtype)
+  gate, up = precision.stacked("btd,egdf->gebtf", x, gating, dtype=dtype)
   h = jax.nn.gelu(gate, approximate=True) * up
   return h * share[..., None].astype(dtype)
 

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 
 from drivemoe_jax.models import experts, precision
 
+FEW = 256  # tokens beside which a copy of the weights counts
+
 
 def rope(x, positions, base):
   """Rotates halves of the head: [B,T,N,H], [T] -> [B,T,N,H], in float32."""
@@ -46,8 +48,10 @@ class Einsum(nn.Module):
     rest = [i for i in range(len(self.shape)) if i not in self.in_axis]
     init = nn.initializers.lecun_normal(in_axis=self.in_axis, out_axis=rest)
     w = self.param("w", init, self.shape)
-    return precision.einsum(equation, x, precision.gathered(w, self.dtype),
-                            dtype=self.dtype)
+    whole = self.in_axis == (len(self.shape) - 2,)
+    product = precision.stacked if whole else precision.einsum
+    return product(equation, x, precision.gathered(w, self.dtype),
+                   dtype=self.dtype)
 
 
 class Norm(nn.Module):
@@ -73,11 +77,18 @@ class Norm(nn.Module):
 @jax.custom_vjp
 def gated_mlp(x, gating, linear):
   """linear(gelu(gate x) * up x): [B,T,D], [2,D,F], [F,D] -> [B,T,D]."""
-  # One product for both halves: a sampler reads the weights where they lie,
-  # and would copy them to take halves of them.
-  product = functools.partial(precision.einsum, dtype=x.dtype)
-  gate, up = product("btd,gdf->gbtf", x, gating)
-  return product("btf,fd->btd", _gelu(gate) * up, linear)
+  def at_once(x, gating, linear):
+    # One product for both halves: a sampler reads the weights where they lie,
+    # and would copy them to take halves of them.
+    gate, up = precision.stacked("btd,gdf->gbtf", x, gating, dtype=x.dtype)
+    return precision.einsum("btf,fd->btd", _gelu(gate) * up, linear,
+                            dtype=x.dtype)
+
+  if x.shape[0] * x.shape[1] <= FEW:
+    return at_once(x, gating, linear)
+  return precision.by_backend(
+      x, gating, linear, default=at_once,
+      cpu=lambda *args: _gated_mlp_forward(*args)[0])
 
 
 # In training the hidden layer is the widest array of the model, and the
@@ -101,7 +112,7 @@ def _gated_mlp_backward(kept, dy):
   dx = sum(product("btf,df->btd", d, w, out=jnp.float32)
            for d, w in zip(both, gating))
   dgating = jnp.stack([product("btd,btf->df", x, d) for d in both])
-  return dx.astype(x.dtype), dgating, product("btf,btd->fd", h, dy)
+  return dx.astype(x.dtype), dgating, product("btf,btd->fd", h, dy)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 gated_mlp.defvjp(_gated_mlp_forward, _gated_mlp_backward)

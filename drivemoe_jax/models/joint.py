@@ -48,6 +48,11 @@ class JointLayer(nn.Module):
     running = [s for s in masks.STREAMS if s in streams]
     parts = [layer[s].project(streams[s], positions[s], condition[s])
              for s in running]
+    # Nobody looks at the last vlm stream any more; its weights are carried.
+    ended = ("vlm" in streams and self.last and not self.is_initializing())
+    if ended and len(running) > 1:
+      parts[0] = (parts[0][0][:, :0], *parts[0][1:])
+      allowed = allowed[:, streams["vlm"].shape[1]:]
     q, k, v = (jnp.concatenate(part, axis=1) for part in zip(*parts))
     own = (k, v)
     if cache is not None:
@@ -56,11 +61,11 @@ class JointLayer(nn.Module):
     start, done = 0, {}
     for s in running:
       x = streams[s]
+      if s == "vlm" and ended:
+        done[s] = x
+        continue
       end = start + x.shape[1]
       mine, start = attended[:, start:end], end
-      if s == "vlm" and self.last and not self.is_initializing():
-        done[s] = x  # nobody looks at it any more; its weights are carried
-        continue
       done[s], n = layer[s].absorb(
           x, mine, condition[s], weights if s == "action" else None,
           self.active)
@@ -114,10 +119,10 @@ class JointTransformer(nn.Module):
       last_dense = self.moe_layers and name != "dense"
       if last_dense and "action" in streams and out["skill_logits"] is None:
         self.sow("intermediates", "router_input", router_input)
-        out = self._route(router_input, skill)
+        out = self._route(router_input, skill)  # pyright: ignore[reportCallIssue]
       layer = precision.scan_layers(
           JointLayer, size, self.remat, in_axes=(0,) + (nn.broadcast,) * 4)
-      (streams, router_input), kept[name] = layer(
+      (streams, router_input), kept[name] = layer(  # pyright: ignore[reportCallIssue]
           getattr(self.vlm, name), self.proprio[name], self.action[name],
           self.softcap, keep_cache, name == "last",
           # A plan is made from a cache: its experts need no gradient.

@@ -28,6 +28,39 @@ def einsum(equation, *operands, dtype, out=None):
                     preferred_element_type=out)
 
 
+def by_backend(*args, cpu, default):
+  """Calls one of two functions that mean the same, by where it will run.
+
+  Several devices take the default, which the compiler can split.
+  """
+  if jax.sharding.get_abstract_mesh().size > 1:
+    return default(*args)
+  return jax.lax.platform_dependent(*args, cpu=cpu, default=default)
+
+
+def stacked(equation, x, w, *, dtype):
+  """einsum of tokens with a stack of weights: [B,T,D], [...,D,F].
+
+  A TPU reads weights where they lie. A CPU would first turn them around for
+  all products at once, which for the few tokens of a plan is most of the work:
+  there each product is one of a batch, and the tokens are repeated.
+  """
+  inputs, out = equation.split("->")
+  tokens, weights = inputs.split(",")
+  natural = weights[:-2] + tokens[:-1] + weights[-1]
+
+  def batched(x, w):
+    many = jnp.broadcast_to(x, (*w.shape[:-2], *x.shape))
+    y = einsum(f"{weights[:-2]}{tokens},{weights}->{natural}", many, w,
+               dtype=dtype)
+    return y.transpose([natural.index(letter) for letter in out])
+
+  whole = functools.partial(einsum, equation, dtype=dtype)
+  if x.shape[0] * x.shape[1] > w.shape[-1]:  # then repeating is more to move
+    return whole(x, w)
+  return by_backend(x, w, cpu=batched, default=whole)
+
+
 def gathered(w, dtype, axes=None):
   """A weight as a product wants it: cast, then brought together.
 

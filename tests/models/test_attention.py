@@ -5,9 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drivemoe_jax.models import attention
+from drivemoe_jax.models import attention, attention_blocks, precision
 
 normal = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.fixture(params=["split", "together", "by sample", "by head"],
+                autouse=True)
+def way(request, monkeypatch):
+  """All ways to compute it: as on several devices, and blocks of any size."""
+  if request.param == "split":
+    monkeypatch.setattr(precision, "by_backend",
+                        lambda *args, cpu, default: default(*args))
+  else:
+    most = {"together": 10**6, "by sample": 60, "by head": 0}[request.param]
+    monkeypatch.setattr(attention_blocks, "CACHED", most)
 
 
 def plain(q, k, v, allowed, cap):

@@ -65,3 +65,14 @@ def test_gated_mlp_has_the_gradient_of_its_formula():
                              atol=1e-5)
   for mine, theirs in zip(back(dy), book(dy)):
     np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+def test_many_tokens_and_few_have_the_same_mlp(monkeypatch):
+  normal = lambda *shape: jax.random.normal(jax.random.key(sum(shape)), shape)
+  args = normal(2, 3, 4), normal(2, 4, 6), normal(6, 4)
+  few = gemma.gated_mlp(*args)
+  monkeypatch.setattr(gemma, "FEW", 0)
+  np.testing.assert_allclose(gemma.gated_mlp(*args), few, atol=1e-5)
+  gate, up = args[0] @ args[1][0], args[0] @ args[1][1]
+  want = (jax.nn.gelu(gate, approximate=True) * up) @ args[2]
+  np.testing.assert_allclose(few, want, atol=1e-5)

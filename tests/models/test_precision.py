@@ -70,3 +70,15 @@ def test_every_split_weight_is_gathered_in_the_compute_dtype():
     assert unused or (shape, "bf16") in seen, name
   table = shapes["llm"]["embedder"]["input_embedding"].shape
   assert (table, "bf16") not in seen
+
+
+@pytest.mark.parametrize("equation, shape", [
+    ("btd,gdf->gbtf", (2, 3, 8)), ("btd,egdf->gebtf", (4, 2, 3, 8)),
+    ("btd,ndh->btnh", (4, 3, 8)), ("btd,ckdh->cbtkh", (2, 2, 3, 8))])
+@pytest.mark.parametrize("tokens", [1, 5])  # 8 columns lie between
+def test_a_stack_of_weights_is_one_product_or_many(equation, shape, tokens):
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, tokens, 3), np.float32)
+  w = rng.standard_normal(shape, np.float32)
+  got = precision.stacked(equation, x, w, dtype=jnp.float32)
+  np.testing.assert_allclose(got, np.einsum(equation, x, w), atol=1e-5)
