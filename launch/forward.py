@@ -1,7 +1,7 @@
 """Compares our model with a plain PyTorch one on exported weights.
 
-The other model lies in tests/torch_model.py: written from the description of
-the model and from the official names alone, it shares nothing with ours.
+The other model is launch.bench's, written from the description of the model
+and from the official names alone: it shares nothing with ours.
 """
 
 import importlib
@@ -17,15 +17,13 @@ from drivemoe_jax.weights import read
 
 
 def require():
-  """The PyTorch model and torch, or a ConfigError that says what is missing."""
-  for name in ("torch", "tests.torch_model"):
-    try:
-      importlib.import_module(name)
-    except ImportError as error:
-      raise errors.ConfigError(
-          f"--check-forward needs {name} ({error}): install the CPU build of "
-          "torch and run from the repository's root") from None
-  return importlib.import_module("tests.torch_model")
+  """The PyTorch model, or a ConfigError where torch is missing."""
+  try:
+    return importlib.import_module("launch.bench.pytorch_port")
+  except ImportError as error:
+    raise errors.ConfigError(
+        f"--check-forward needs torch ({error}): install its CPU build"
+        ) from None
 
 
 def compare(path, config):

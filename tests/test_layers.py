@@ -94,7 +94,9 @@ ONLY_IN = {
     "agents": r"drivemoe_jax\.evaluators\.bench2drive\.junctions",
     "leaderboard": r"launch\.carla\..+",
 }
-NEEDS_A_SIMULATOR = {"launch.carla.agent"}  # CARLA's evaluator loads it
+NEEDS_MORE = {"launch.carla.agent",         # CARLA's evaluator loads it
+              "launch.bench.pytorch_port",  # the side that is PyTorch's
+              "launch.bench.torch_sides"}
 # Rooms that may import nothing but this, the standard library and themselves.
 NOTHING_BUT = {
     "configs": {"ml_collections"},
@@ -222,6 +224,6 @@ def test_the_lower_layers_load_neither_tensorflow_nor_torch():
 
 
 def test_every_module_loads_without_torch():
-  modules = sorted(read_tree().keys() - NEEDS_A_SIMULATOR)
+  modules = sorted(read_tree().keys() - NEEDS_MORE)
   run_python("import sys\nsys.modules['torch'] = None\n"
              f"import {', '.join(modules)}")

@@ -1,5 +1,8 @@
 r"""Measures speed: warm-up apart, medians with their spread, rows of one form.
 
+python -m launch.bench infer --config configs/mid.py --against pytorch
+python -m launch.bench train --config configs/mid.py --against pytorch
+python -m launch.bench experts --config configs/mid.py --against pytorch
 python -m launch.bench data --against pytorch
 python -m launch.bench data --routes ROUTES --prepared PREPARED --json -
 python -m launch.bench serve --soak 10
@@ -10,9 +13,10 @@ What is timed runs in fresh processes; rows.py tells what a row holds.
 import sys
 
 from launch import cli, flags
-from launch.bench import data, rows, serve
+from launch.bench import data, experts, infer, rows, serve, train
 
-BENCHES = {"data": data, "serve": serve}
+BENCHES = {"infer": infer, "train": train, "experts": experts,
+           "data": data, "serve": serve}
 
 
 def add_arguments(parser):
