@@ -22,7 +22,7 @@ TRAINING = {f"model.{key}": x for key, x in MODEL.items()} | {
     "total_updates": 24, "global_batch": 4, "per_device_batch": 4,
     "log_every": 1, "save_every": 2, "data.augment": True}
 CLOCKED = ("time", "samples_per_second", "step_seconds", "data_wait_share",
-           "host_memory_gb")  # what no two runs share
+           "host_memory_gb", "warnings")  # what belongs to one process
 TREES = ("params", "optimizer", "carried")
 
 
