@@ -132,7 +132,7 @@ class _Drive:
   def yardstick(self, name):
     """Records of a yardstick's drives."""
     job = {"driver": name, "size": list(self._size)}
-    return self._run(name, job, job, drivers.YARDSTICKS[name],
+    return self._run(name, {"driver": name}, job, drivers.YARDSTICKS[name],
                      self._args.workers == 1)
 
   def film(self, team, record):
