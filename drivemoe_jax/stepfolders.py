@@ -55,8 +55,7 @@ def scan(folder):
     if name.startswith(".") or not os.path.isdir(path):
       continue
     if name.isdigit():
-      found.append(Found(name, path, int(name), fault(path),
-                         read_json(os.path.join(path, META)) or {}))
+      found.append(Found(name, path, int(name), fault(path), _meta(path)))
     else:
       why = ("set aside, as another save needed its name"
              if name.startswith(ASIDE) else "a save that did not end")
@@ -76,7 +75,7 @@ def finished(folder, known=()):
     if name.isdigit() and int(name) in known:
       steps[int(name)] = known[int(name)]
     elif name.isdigit() and not fault(path):
-      steps[int(name)] = read_json(os.path.join(path, META))
+      steps[int(name)] = _meta(path)
   return dict(sorted(steps.items()))
 
 
@@ -100,6 +99,16 @@ def fault(path):
          if _size(os.path.join(path, name)) != size]
   return (f"{len(bad)} of {len(listed)} files are missing or cut, as {bad[0]}"
           if bad else None)
+
+
+def _meta(path):
+  """A step's JSON object, {} if unreadable; of a later version's, whose meaning
+  nobody here knows, the format and the config."""
+  meta = read_json(os.path.join(path, META)) or {}
+  if schema.fault(meta, {"format": int}) or meta["format"] <= FORMAT:
+    return meta if schema.fault(meta, SCHEMA) is None else {}
+  return {key: value for key, value in meta.items()
+          if key == "format" or key == "config" and isinstance(value, dict)}
 
 
 def _fault_of_list(listed):

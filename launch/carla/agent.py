@@ -64,7 +64,7 @@ def read_config(path):
   try:
     with open(path, encoding="utf-8") as file:
       values = json.load(file)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise errors.ConfigError(f"{path}: {error}; give a JSON file as the "
                              "agent's config, see docs/carla.md") from None
   if not isinstance(values, dict):

@@ -15,6 +15,7 @@ from websockets.sync import client
 
 from data_pipeline import errors, ticks, wire
 
+LARGEST = 1 << 20  # bytes of an answer; a plan has 1000
 CONNECT_S = 2.0  # for one try
 CLOSE_S = 1.0    # for a goodbye
 
@@ -98,7 +99,7 @@ class RemotePolicy:
       raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack(
           "ll", int(self._timeout_s), int(self._timeout_s % 1 * 1e6)))
       self._connection = self._open.enter_context(client.connect(
-          self.url, sock=raw, compression=None, max_size=None,
+          self.url, sock=raw, compression=None, max_size=LARGEST,
           open_timeout=CONNECT_S, close_timeout=CLOSE_S,
           additional_headers=self._headers))
       metadata = self._connection.recv(timeout=CONNECT_S)

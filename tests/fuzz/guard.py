@@ -15,7 +15,7 @@ import time
 SECONDS = 10
 BYTES = 1 << 30
 ALARMS = {signal.ITIMER_PROF: (signal.SIGPROF, SECONDS),
-          signal.ITIMER_REAL: (signal.SIGALRM, 12 * SECONDS)}
+          signal.ITIMER_REAL: (signal.SIGALRM, 60 * SECONDS)}
 RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.startfile",
         "subprocess.Popen", "pickle.find_class", "ctypes.dlopen",
         "socket.connect", "urllib.Request", "webbrowser.open")

@@ -96,10 +96,10 @@ RUN_FILES = {"evaluation.json": JSON, "predictions.npz": NPZ,
              "config.json": JSON, "metrics.jsonl": edits.JsonLines()}
 READERS = (
     Reader("result files", _results, _result_files, _score, share=4,
-           quick=50),
+           quick=16),
     Reader("evaluation", _evaluation, {"evaluation.json": JSON}, _compare,
-           share=1, quick=30),
-    Reader("report files", _evaluation, RUN_FILES, _draw, share=1.5, quick=30),
+           share=1, quick=10),
+    Reader("report files", _evaluation, RUN_FILES, _draw, share=1.5, quick=10),
     Reader("report", _evaluation, RUN_FILES, _whole_page, share=0.003,
            quick=1),
 )

@@ -114,17 +114,17 @@ def _read_golden(folder):
 
 READERS = (
     Reader("npz weights", _npz, {"x.npz": NPZ, "packed.npz": NPZ},
-           _load("x.npz", "packed.npz"), share=1, quick=25),
+           _load("x.npz", "packed.npz"), share=1, quick=8),
     Reader("safetensors", _official("x.safetensors"),
            {"x.safetensors": TENSORS}, _load("x.safetensors"), share=4,
-           quick=40),
+           quick=13),
     Reader("torch file", _official("x.pt"), {"x.pt": PT}, _load("x.pt"),
-           share=3, quick=50),
+           share=3, quick=16),
     Reader("torch file for a model", _official("x.pt"), {"x.pt": PT},
-           _fits("x.pt", SIZES), share=0.4, quick=5),
+           _fits("x.pt", SIZES), share=0.4, quick=1),
     Reader("Hugging Face folder", _hugging_face, {
         "hf/config.json": JSON, "hf/model.safetensors.index.json": JSON,
-        "hf/model.safetensors": TENSORS}, _load("hf"), share=3, quick=40),
+        "hf/model.safetensors": TENSORS}, _load("hf"), share=3, quick=13),
     Reader("golden case", _golden, {"config.json": JSON, "inputs.npz": NPZ},
-           _read_golden, share=3, quick=20),
+           _read_golden, share=3, quick=6),
 )

@@ -40,7 +40,7 @@ class Reader:
   files: dict | Callable
   read: Callable
   share: float = 1.0
-  quick: int = 25
+  quick: int = 8
   changes: bool = False
   native: bool = False
 
