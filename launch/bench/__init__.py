@@ -13,10 +13,10 @@ What is timed runs in fresh processes; rows.py tells what a row holds.
 import sys
 
 from launch import cli, flags
-from launch.bench import data, experts, infer, rows, serve, train
+from launch.bench import data, experts, gpu, infer, rows, serve, train
 
 BENCHES = {"infer": infer, "train": train, "experts": experts,
-           "data": data, "serve": serve}
+           "gpu": gpu, "data": data, "serve": serve}
 
 
 def add_arguments(parser):

@@ -26,9 +26,10 @@ def add_arguments(parser, runs):
   parser.add_argument("--config", default="configs/mid.py",
                       metavar="FILE[:ARG]",
                       help="whose model; override with --config.key=value")
-  parser.add_argument("--against", choices=["pytorch"],
-                      help="race a plain PyTorch port of the release, eager "
-                      "and compiled, on the same weights; outputs must agree")
+  parser.add_argument("--against", choices=["pytorch", "pytorch-eager"],
+                      help="race a plain PyTorch port of the release on the "
+                      "same weights, eager and compiled (which takes minutes), "
+                      "or eager alone; outputs must agree")
   parser.add_argument("--runs", type=int, default=runs,
                       help="timed calls of each program")
   parser.add_argument("--threads", type=int,
@@ -65,7 +66,8 @@ def run(args, say, *, sides, floors, change=lambda config: None):
     say("bench: writing random weights")
     inputs.export(config, path)
     ceilings = _ceilings(config, args.threads, say)
-    wanted = {"jax": (), **(PYTORCH if args.against else {})}
+    wanted = {None: ["jax"], "pytorch": ["jax", *PYTORCH],
+              "pytorch-eager": ["jax", "eager"]}[args.against]
     makers = {name: maker for name, maker in sides(config, path, args).items()
               if name in wanted}
     found = race.run(makers, args.runs, args.threads, say)

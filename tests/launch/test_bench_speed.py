@@ -8,7 +8,7 @@ import pytest
 from data_pipeline import errors
 from drivemoe_jax.plan import flops, traffic
 from launch import bench
-from launch.bench import floor, race, speed
+from launch.bench import floor, gpu, infer, race, speed
 from tests.models import tiny
 
 CEILINGS = {"flops": 1e9, "bandwidth": 1e6, "device": "cpu: none"}
@@ -84,6 +84,24 @@ SMALL = [f"--config.model.{key}={value}" for key, value in dict(
     image_size=28, vision_width=16, vision_layers=1, vision_heads=2,
     vision_mlp=16, vlm_width=16, vlm_mlp=16, expert_width=8, expert_mlp=8,
     layers=3, heads=2, head_dim=8, moe_layers=2).items()]
+
+
+def test_a_gpu_runs_every_race_at_full_size(monkeypatch, capsys):
+  asked = []
+
+  def race_of(args, say):
+    asked.append((args.config, args.runs, args.against))
+    return {"rows": [{"name": "batch 1", "median_ms": 1.0, "p5_ms": 1.0,
+                      "p95_ms": 1.0, "peak_bytes": None, "against": None,
+                      "ratio_to_floor": None}], "remarks": ["so much"]}
+
+  monkeypatch.setattr(infer, "run", race_of)
+  monkeypatch.setattr(gpu, "RACES", gpu.RACES[:2])
+  assert bench.main(["gpu", "--runs", "7"]) == 0
+  assert asked == [(config, 7, "pytorch") for config in (
+      "configs/stage1.py", "configs/stage1.py:views=front")]
+  text = capsys.readouterr().out
+  assert "one view: batch 1" in text and text.count("so much") == 2
 
 
 @pytest.mark.slow
