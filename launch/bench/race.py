@@ -93,7 +93,7 @@ def _serve(pipe, maker, threads):
   if hasattr(os, "sched_setaffinity"):  # XLA counts these, torch is told
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
   side, peaks = None, {}
-  with contextlib.suppress(EOFError):
+  with contextlib.suppress(EOFError, OSError):
     while True:
       question, *args = pipe.recv()
       try:
