@@ -8,13 +8,14 @@ import shutil
 import signal
 import time
 
+from data_pipeline import errors
 from data_pipeline.miniworld import recorder
 from launch import forks, victims
 
 FRESH = 1 / 8  # share of starts with an interpreter of their own
 COLD = 1 / 6  # share of trainings that compile anew
 KILLS_EACH = 4, 9  # of one victim, before it may end
-HANGS_S = 900.0
+HANGS_S = 1800.0
 POLL_S = 0.002
 SPEAK_EVERY_S = 60.0
 SCENES = ("TJunction", "ParkedObstacle", "DynamicObjectCrossing")
@@ -72,13 +73,15 @@ class Found:
 class Soak:
   """Twins first; then victims, as many at a time as there are cores."""
 
-  def __init__(self, workdir, rng, kills, end):
+  def __init__(self, workdir, rng, kills, end, say=print):
     """Args as follows.
 
     workdir: empty folder. rng: random.Random. kills: how many, None for no
-      bound. end: time.monotonic() after which nothing is killed.
+      bound. end: time.monotonic() after which nothing is killed. say: prints
+      a line.
     """
     self._workdir, self._rng, self._end = workdir, rng, end
+    self._say = say
     self._left = kills if kills is not None else float("inf")
     self._found, self._children, self._number = Found(), set(), 0
     self._twins, self._spans, self._spoken = {}, {}, time.monotonic()
@@ -115,9 +118,11 @@ class Soak:
     more = {"keep_last": 0} if name == "train" else {}
     twin = self._victim(name, self._path("twins", name), **more)
     yield from self._to_end(twin)
-    self._twins[name] = yield from self._measured(twin.end)
     if self._found.failed:
-      raise RuntimeError(f"a twin that nobody disturbed: {self._found.failed}")
+      raise errors.UserError(
+          f"what nobody disturbed failed, too: {self._found.failed[0]}; mend "
+          f"that first, the folder is {self._workdir}")
+    self._twins[name] = yield from self._measured(twin.end)
 
   def _attack_all(self):
     active, slots = [], len(os.sched_getaffinity(0))
@@ -130,7 +135,7 @@ class Soak:
       time.sleep(POLL_S)
       if time.monotonic() - self._spoken > SPEAK_EVERY_S:
         self._spoken = time.monotonic()
-        print(self._found.text().splitlines()[-2], flush=True)
+        self._say(self._found.text().splitlines()[-2])
 
   def _over(self):
     return self._left <= 0 or time.monotonic() >= self._end

@@ -47,16 +47,17 @@ def run(args):
   if args.workdir and os.path.exists(workdir) and os.listdir(workdir):
     raise errors.ConfigError(
         f"--workdir {args.workdir} is not empty; name a new folder")
-  start = time.monotonic()
+  start, words = time.monotonic(), flags.words(args)
+  say = lambda line: print(line, file=words, flush=True)
   found = attack.Soak(workdir, random.Random(args.seed), args.kills,
-                      start + 60 * args.minutes).run()
+                      start + 60 * args.minutes, say).run()
   broken = found.broken()
-  print(found.text())
+  say(found.text())
   flags.write_json(args, {"ok": not broken, "seed": args.seed,
                           "minutes": (time.monotonic() - start) / 60,
                           **found.as_json()})
   if broken and not args.workdir:
-    print(f"soak: the runs are kept in {workdir}")
+    say(f"soak: the runs are kept in {workdir}")
   elif not args.workdir:
     shutil.rmtree(workdir)
   return int(bool(broken))
