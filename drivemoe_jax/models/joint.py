@@ -119,15 +119,15 @@ class JointTransformer(nn.Module):
       last_dense = self.moe_layers and name != "dense"
       if last_dense and "action" in streams and out["skill_logits"] is None:
         self.sow("intermediates", "router_input", router_input)
-        out = self._route(router_input, skill)  # pyright: ignore[reportCallIssue]
+        out = self._route(router_input, skill)
       layer = precision.scan_layers(
           JointLayer, size, self.remat, in_axes=(0,) + (nn.broadcast,) * 4)
-      (streams, router_input), kept[name] = layer(  # pyright: ignore[reportCallIssue]
+      (streams, router_input), kept[name] = layer(
           getattr(self.vlm, name), self.proprio[name], self.action[name],
-          self.softcap, keep_cache, name == "last",
+          self.softcap, keep_cache, name == "last",  # pyright: ignore[reportCallIssue]
           # A plan is made from a cache: its experts need no gradient.
           0 if cache is None else self.top_k + self.shared_experts, name=name)(
-              (streams, router_input), None if cache is None else cache[name],
+              (streams, router_input), None if cache is None else cache[name],  # pyright: ignore[reportCallIssue]
               allowed, positions, condition, out["skill_weights"])
     return streams, out, kept if keep_cache else None
 
