@@ -51,7 +51,7 @@ class Film:
     if self._ending == ".mp4":
       size = (TILE[0] * 3, TILE[1] * 3)
       self._writer = cv2.VideoWriter(
-          self._part, cv2.VideoWriter_fourcc(*"mp4v"), 10.0, size)
+          self._part, cv2.VideoWriter_fourcc(*"mp4v"), 10.0, size)  # pyright: ignore[reportAttributeAccessIssue]
     return self
 
   def watch(self, world, driver, control):
