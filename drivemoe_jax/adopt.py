@@ -64,10 +64,7 @@ def adopt(workdir, path):
 
 def _check_run(path, meta, config):
   """Refuses a step of another format or another run, or a cut copy."""
-  if meta["format"] != checkpoint.FORMAT:
-    raise errors.CheckpointError(
-        f"{path} has format {meta['format']}, this version reads "
-        f"{checkpoint.FORMAT}; use the version that wrote it")
+  stepfolders.check_format(path, meta)
   resume.check_config(path, build.flatten(build.from_json(meta["config"])),
                       build.flatten(config))
   if os.path.isfile(os.path.join(path, stepfolders.LIST)):

@@ -176,10 +176,7 @@ class Checkpoints:
     """
     self._require(step)
     meta = self.steps()[step]
-    if meta["format"] != FORMAT:
-      raise errors.CheckpointError(
-          f"{self._place(step)} has format {meta['format']}, this version "
-          f"reads {FORMAT}; use the version that wrote it")
+    stepfolders.check_format(self._place(step), meta)
     return meta
 
   def restore(self, step, like):

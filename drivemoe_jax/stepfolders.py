@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 
-from data_pipeline import reading, schema
+from data_pipeline import errors, reading, schema
 
 LIST = "files.json"
 FORMAT = 1
@@ -77,6 +77,18 @@ def finished(folder, known=()):
     elif name.isdigit() and not fault(path):
       steps[int(name)] = _meta(path)
   return dict(sorted(steps.items()))
+
+
+def check_format(place, meta):
+  """Refuses the meta of a step that another version of the format wrote.
+
+  Raises:
+    CheckpointError: use that version.
+  """
+  if meta["format"] != FORMAT:
+    raise errors.CheckpointError(
+        f"{place} has format {meta['format']}, this version reads {FORMAT}; "
+        "use the version that wrote it")
 
 
 def fault(path):

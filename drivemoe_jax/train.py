@@ -171,10 +171,13 @@ def _check_same_run(config, workdir, accepted):
 
 def _saved_config(workdir):
   """Flat config of the newest step, which knows best, or of the run's start."""
-  steps_there = stepfolders.finished(os.path.join(workdir, "checkpoints"))
+  folder = os.path.join(workdir, "checkpoints")
+  steps_there = stepfolders.finished(folder)
   if steps_there:
-    return build.flatten(build.from_json(
-        steps_there[max(steps_there)]["config"]))
+    step = max(steps_there)
+    stepfolders.check_format(os.path.join(folder, str(step)),
+                             steps_there[step])
+    return build.flatten(build.from_json(steps_there[step]["config"]))
   if os.path.exists(os.path.join(workdir, "config.json")):
     return build.flatten(build.load_config(workdir))
   return None

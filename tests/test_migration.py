@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import errors, normalize, prepared, records, verify_prepared
-from drivemoe_jax import build, checkpoint, resume, stepfolders
+from drivemoe_jax import build, checkpoint, resume, stepfolders, train
 from launch import checkpoints as listing
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -113,6 +113,15 @@ def test_a_checkpoint_of_a_later_version_is_refused_but_listed(run):
                      match=f"format 2, {NEWER} reads 1; use the version"):
     saved.meta(2)
   assert [s["format"] for s in listing.describe(str(run))["steps"]] == [2]
+
+
+def test_training_does_not_go_on_from_a_later_version(run):
+  config = build.load_config(str(run))
+  path = run / "checkpoints" / "2" / stepfolders.META
+  path.write_text(json.dumps({"format": 2}))  # the rest may be named otherwise
+  with pytest.raises(errors.CheckpointError,
+                     match=f"format 2, {NEWER} reads 1; use the version"):
+    train.run(config, str(run), print)
 
 
 def test_a_run_config_of_a_later_version_is_refused(run):

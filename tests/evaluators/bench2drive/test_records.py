@@ -127,6 +127,7 @@ def broken(**changes):
     ({"scores__score_penalty": None}, "score_penalty None"),
     ({"scores__score_penalty": -0.1}, "score_penalty -0.1"),
     ({"scores__score_route": 100.5}, "from 0 to 100"),
+    ({"scores__score_route": 10**400}, "from 0 to 100"),
     ({"scores__score_penalty": True}, "score_penalty True"),
     ({"scores__score_composed": "71"}, "score_composed '71'"),
     ({"scores__score_route": KeyError}, "score_route None"),
