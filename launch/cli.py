@@ -83,6 +83,8 @@ def set_key(config, key, text):
       pass
   if isinstance(old, tuple) and isinstance(value, list):
     value = tuple(value)
+  if isinstance(old, str) and not text.strip():  # YAML reads nothing as null
+    value = ""
   if old is not None and value is not None and type(old) is not type(value):
     raise errors.ConfigError(
         f"config key {key!r} holds {old!r} ({type(old).__name__}), got "

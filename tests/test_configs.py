@@ -96,6 +96,11 @@ def test_a_wrong_argument_is_explained(name, part):
   assert part in str(caught.value)
 
 
+def test_nothing_is_an_empty_text_where_the_key_holds_a_text():
+  config = cli.load_config("configs/tiny.py", ["--config.keep_best="])
+  assert config.keep_best == ""
+
+
 def test_an_unknown_key_gets_the_nearest_name():
   with pytest.raises(errors.ConfigError, match="'global_batch'"):
     load("tiny", "--config.global_bach=16")
