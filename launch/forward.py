@@ -19,6 +19,7 @@ from drivemoe_jax.weights import read
 def require():
   """The PyTorch model, or a ConfigError where torch is missing."""
   try:
+    importlib.import_module("torch")  # the model may have been loaded before
     return importlib.import_module("launch.bench.pytorch_port")
   except ImportError as error:
     raise errors.ConfigError(

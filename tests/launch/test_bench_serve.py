@@ -69,7 +69,7 @@ def test_the_soak_holds_each_answer_against_the_first(local, tmp_path, spoil):
   told = json.loads(out.read_text())
   assert code == (not told["ok"])
   assert told["ok"] is not spoil and bool(told["faults"]) is spoil
-  assert told["plans"] > 9 and len(told["soak"]["bytes"]) > 2
+  assert told["plans"] > 9 and told["soak"]["bytes"]
 
 
 def test_what_cannot_be_timed_is_refused(capsys):

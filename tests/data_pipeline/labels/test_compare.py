@@ -119,7 +119,7 @@ def test_nothing_in_common_and_other_lengths_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("{\"0\": ", "cannot be read"), ("[]", "no object of labels"),
+    ("{\"0\": ", "is no JSON"), ("[]", "no object of labels"),
     ("{}", "no object of labels"),
     ('{"1": "NULL"}', "1 labels but none for frame 0"),
     ('{"0": "NULL", "1": "BACK"}', "unknown label 'BACK' at frame 1")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import names, paths, scenarios, town
+from data_pipeline.miniworld import names, paths, scenarios, seen, town
 from data_pipeline.miniworld import world as worlds
 
 
@@ -100,7 +100,7 @@ def test_it_slows_before_a_bend_no_harder_than_comfortable():
 
 
 def test_following_keeps_its_distance():
-  assert experts.idm(8.0, 8.0, 60.0) > experts.idm(8.0, 8.0, 15.0)
-  assert experts.idm(8.0, 4.0, 15.0) < experts.idm(8.0, 8.0, 15.0)
-  assert experts.idm(5.0, 0.0, 0.0) == -8.0
-  assert experts.idm(0.0, 0.0, experts.STANDSTILL) == pytest.approx(0.0)
+  assert seen.idm(8.0, 8.0, 60.0) > seen.idm(8.0, 8.0, 15.0)
+  assert seen.idm(8.0, 4.0, 15.0) < seen.idm(8.0, 8.0, 15.0)
+  assert seen.idm(5.0, 0.0, 0.0) == -8.0
+  assert seen.idm(0.0, 0.0, seen.STANDSTILL) == pytest.approx(0.0)
