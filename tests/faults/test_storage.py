@@ -105,9 +105,13 @@ def test_storage_that_vanishes_ends_a_run_in_a_line(routes, tmp_path,
                                                     monkeypatch):
   monkeypatch.setattr(saver, "BACK_OFF_S", (0.0, 0.0, 0.0))
   workdir = tmp_path / "run"
-  interrupt(monkeypatch, 4, lambda: workdir.rename(tmp_path / "gone"))
-  with pytest.raises(errors.SaveError, match="E-SAVE: step .*No such file.*"
-                     "Tried 4 times") as gone:
+
+  def vanish():  # and cannot be made again by whoever misses it
+    workdir.rename(tmp_path / "gone")
+    workdir.touch()
+  interrupt(monkeypatch, 4, vanish)
+  with pytest.raises(errors.SaveError, match="E-SAVE: step .*Tried 4 times"
+                     ) as gone:
     run(load(routes, total_updates=30), workdir)
   assert gone.value.status == 4 and "\n" not in str(gone.value)
 
