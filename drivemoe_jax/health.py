@@ -84,7 +84,7 @@ class Watch:
     """
     numbers = {k: x for k, x in values.items()
                if k not in VECTORS and k not in LABELS}
-    for key in VECTORS.keys() & values.keys():
+    for key in (k for k in VECTORS if k in values):  # a line's order is fixed
       x = np.asarray(values[key], np.float64)
       numbers |= {f"{key}/{name}": float(share)
                   for name, share in zip(names(key, len(x)), x)}
