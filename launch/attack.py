@@ -212,11 +212,12 @@ class Soak:
           f"{victim.folder}: status {child.status}; {_tail(child)}")
       return
     times = sorted(seen.values()) + [time.monotonic() - child.began]
-    self._spans[victim.kind] = {
+    # What went by unseen, as near its end, keeps the length it had.
+    spans = self._spans.setdefault(victim.kind, {})
+    spans |= {
         phase: times[times.index(at) + 1] - at for phase, at in seen.items()}
     if "steps" in seen:  # saves lie between them
-      self._spans[victim.kind] |= {"steps": (times[-1] - seen["steps"]) / 3,
-                                   "save": SAVE_S}
+      spans |= {"steps": (times[-1] - seen["steps"]) / 3, "save": SAVE_S}
 
   def _until_moment(self, victim, child):
     """Waits for a random moment of a random phase, or the child's end."""

@@ -2,10 +2,13 @@
 
 import json
 import os
+import random
+import time
+import types
 
 import pytest
 
-from launch import soak
+from launch import attack, soak
 from tests.faults import kit
 
 # Victims that write sixty lines, slowly, and a soak of nothing but them. A
@@ -104,3 +107,29 @@ def test_a_short_soak_of_the_real_commands(tmp_path):
   found = json.loads((tmp_path / "j").read_text())
   assert found["ok"] and found["kills"] == 9
   assert set(found["by_phase"]) == {"train", "prepare", "export"}
+
+
+class _Run:
+  """A child that goes through phases, one look each."""
+
+  status, log = 0, "log"
+
+  def __init__(self, *phases):
+    self.phases, self.began = list(phases), time.monotonic()
+
+  def running(self):
+    return bool(self.phases)
+
+
+def test_a_start_too_short_to_be_seen_stepping_leaves_the_length_of_steps(
+    tmp_path):
+  it = attack.Soak(str(tmp_path), random.Random(0), None, 0.0)
+  runs = [_Run("start", "steps", "save"), _Run("start", "save")]
+  victim = types.SimpleNamespace(
+      kind="train", moments={"start": 0, "steps": 0, "save": 1},
+      folder=str(tmp_path), start=lambda fresh: runs.pop(0),
+      phase=lambda child: child.phases.pop(0) if child.phases else "save")
+  for _ in range(2):
+    attack._drain(it._to_end(victim))
+  attack._drain(it._until_moment(victim, _Run("start", "steps", "save")))
+  assert not it._found.failed and not runs
