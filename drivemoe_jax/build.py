@@ -128,10 +128,11 @@ def record(config, workdir, progress=None):
   r = config.data.record
   if not r or "{data}" not in config.data.root:
     return
-  from data_pipeline.miniworld import recorder  # a pod needs no simulator
-  first = recorder.VAL_SEED
+  from data_pipeline.miniworld import names, recorder  # a pod has neither
+  first, kinds = recorder.VAL_SEED, tuple(r.get("scenarios", ()))
   recorder.record(
-      data_folder(config, workdir), seeds=range(r.train_seeds),
+      data_folder(config, workdir), names.TYPES if kinds == ("all",) else kinds,
+      seeds=range(r.train_seeds),
       val_seeds=range(first, first + r.val_seeds),
       size=(r.width_px, r.height_px), max_frames=r.max_frames,
       workers=config.data.workers, progress=progress)

@@ -9,8 +9,8 @@ from data_pipeline import errors
 from drivemoe_jax import build, inventory
 from launch import cli, train
 
-ALL = ("common", "tiny", "drive_pi0", "stage1", "stage2", "open_loop", "mid",
-       "nuscenes")
+ALL = ("common", "tiny", "mini", "drive_pi0", "stage1", "stage2", "open_loop",
+       "mid", "nuscenes")
 WINDOWS = 225348  # Bench2Drive's training windows at horizon 10
 
 
@@ -53,6 +53,17 @@ def test_open_loop_reaches_two_seconds():
 def test_small_configs_compute_in_float32():
   assert load("tiny").model.dtype == load("mid").model.dtype == "float32"
   assert load("tiny").save_every <= 50
+
+
+def test_mini_is_larger_than_tiny_and_records_every_skill():
+  tiny, mini = load("tiny"), load("mini:stage=2,routing=token")
+  assert (mini.stage, mini.model.routing) == (2, "token")
+  assert load("mini").total_updates > tiny.total_updates
+  assert all(mini.model[key] >= tiny.model[key] for key in (
+      "vision_width", "vision_layers", "image_size", "vlm_width", "heads"))
+  assert tuple(mini.data.record.scenarios) == ("all",)
+  for c in (mini, load("mini")):  # the rate is low at the end, not over it
+    assert c.optim.cycle_updates == c.total_updates + c.optim.warmup_updates
 
 
 # Paper, Table 3: front and previous front always; what else the model sees.
