@@ -5,8 +5,9 @@ python -m launch.report --workdir runs/tiny_stage1 --workdir runs/tiny_stage2 \
     --out report.html
 
 Several run folders are the stages of one training, in order: each gives its
-loss curves, the last one (evaluated by launch.evaluate) the rest. The page
-needs nothing beside itself.
+loss curves, the last one (evaluated by launch.evaluate) the rest: its
+closed_loop.json and film.gif are shown where they are there. The page needs
+nothing beside itself.
 """
 
 import os

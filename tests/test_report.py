@@ -1,5 +1,6 @@
 """The page holds everything, shows the right things, and refuses loudly."""
 
+import base64
 import html.parser
 import json
 import re
@@ -11,9 +12,11 @@ from PIL import Image
 from data_pipeline import errors
 from drivemoe_jax import report
 from drivemoe_jax.evaluators import suite
-from drivemoe_jax.report import examples, projection, scenes
+from drivemoe_jax.evaluators.closed_loop import summary
+from drivemoe_jax.report import drives, examples, projection, scenes
 from launch import report as command
 from tests.evaluators import worlds
+from tests.evaluators.closed_loop import test_summary as drove
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ class Outside(html.parser.HTMLParser):
 
   def handle_starttag(self, tag, attributes):
     for name, value in attributes:
-      if name in ("src", "href") and not value.startswith("data:image/png"):
+      if name in ("src", "href") and not value.startswith("data:image/"):
         self.fetched.append(value)
     self.images += tag == "img"
     if tag not in ("img", "meta"):
@@ -81,6 +84,7 @@ def test_the_page_is_whole_and_fetches_nothing(run, capsys):
   assert "not comparable with published Bench2Drive scores" in " ".join(
       text.split())
   assert "&lt;b&gt;" in text and "model.layers" in text
+  assert "Driving in the miniworld" not in text  # nobody drove
   assert not list(run.glob("*.part"))
 
 
@@ -180,3 +184,64 @@ def test_the_strip_marks_choice_and_label(whole, view, label, want):
   assert set(got) == set(projection.RIG)
   assert {name: title.split(": ")[1] for name, title in got.items()
           if ":" in title} == want
+
+
+def closed_loop(folder, step=7, count=4):
+  """Writes a run's closed_loop.json: half of the drives went wrong."""
+  found = summary.summarise(drove.RECORDS[:count], drove.WANTED[:count])
+  (folder / "closed_loop.json").write_text(json.dumps({
+      "seeds": [20000, 20001], "checkpoint_step": step,
+      "drivers": {"model": found, "blind": found}}))
+
+
+def test_drives_and_their_film_are_on_the_page(run):
+  closed_loop(run)
+  Image.new("RGB", (8, 8)).save(run / "film.gif")
+  report.write([str(run)], str(run / "report.html"))
+  text = (run / "report.html").read_text()
+  page = Outside()
+  page.feed(text)
+  assert not page.fetched and not page.stack
+  film = re.search(r'src="data:image/gif;base64,([^"]+)"', text)[1]
+  assert base64.b64decode(film) == (run / "film.gif").read_bytes()
+  assert text.index("Driving in the miniworld") < text.index("<h2>Training")
+  # By hand: scores 100, 60, 100, 0; the first and the third are successes.
+  for words in ("not Bench2Drive's", "the model", "sees nobody",
+                "all (n=4)</td><td>65 [50, 80] / 50 %", "merging (n=2)",
+                "collisions vehicle 1", "4 drives of each driver on 2 seeds"):
+    assert words in text, words
+
+
+def test_drives_and_film_stand_alone(tmp_path):
+  assert drives.section(str(tmp_path), 7) == ""
+  closed_loop(tmp_path, step=6, count=2)
+  text = drives.section(str(tmp_path), 7)
+  assert "<img" not in text and "[" not in text  # one seed: no interval
+  assert "step 6, while the rest of this page is about step 7" in text
+  assert "while the rest" not in drives.section(str(tmp_path), 6)
+  (tmp_path / "closed_loop.json").unlink()
+  Image.new("RGB", (8, 8)).save(tmp_path / "film.gif")
+  text = drives.section(str(tmp_path), 7)
+  assert "<img" in text and "<table" not in text
+
+
+@pytest.mark.parametrize("name, content", [
+    ("closed_loop.json", "{"), ("closed_loop.json", '{"drivers": {}}'),
+    ("closed_loop.json", '{"drivers": {"model": {"episodes": 1}}}'),
+    ("film.gif", ""), ("film.gif", "an MP4")])
+def test_broken_drives_are_named(run, capsys, name, content):
+  (run / name).write_text(content)
+  assert command.main(["--workdir", str(run)]) == 3
+  said = capsys.readouterr().err
+  assert said.count("E-DATA") == 1 and name in said and "--closed-loop" in said
+  assert not (run / "report.html").exists()
+
+
+def test_drivers_of_other_skills_are_refused(tmp_path):
+  closed_loop(tmp_path)
+  path = tmp_path / "closed_loop.json"
+  result = json.loads(path.read_text())
+  del result["drivers"]["blind"]["per_skill"]["merging"]
+  path.write_text(json.dumps(result))
+  with pytest.raises(errors.DataError, match="other skills"):
+    drives.section(str(tmp_path), 7)

@@ -7,7 +7,14 @@ import os
 
 from data_pipeline import errors
 from drivemoe_jax.evaluators import open_loop, subsets
-from drivemoe_jax.report import examples, plots, scenes, source, tables
+from drivemoe_jax.report import (
+  drives,
+  examples,
+  plots,
+  scenes,
+  source,
+  tables,
+)
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1180px;
@@ -38,7 +45,8 @@ def write(workdirs, out, progress=lambda text: None):
 
   Args:
     workdirs: run folders in the order of training; the last one must have
-      been evaluated, all give loss curves.
+      been evaluated, all give loss curves. Closed-loop scores and a film are
+      shown where the last one holds them.
     out: the HTML file; replaced as a whole.
     progress: called with a line of text now and then.
 
@@ -46,7 +54,8 @@ def write(workdirs, out, progress=lambda text: None):
     The number of windows shown.
 
   Raises:
-    DataError: evaluation, predictions, log or pictures missing or broken.
+    DataError: evaluation, predictions, log or pictures missing or broken;
+      closed-loop scores or film broken.
   """
   last = workdirs[-1]
   predictions = source.read_predictions(last)
@@ -64,12 +73,14 @@ def write(workdirs, out, progress=lambda text: None):
         f"{last}: evaluation.json, config.json or metrics.jsonl is not what "
         f"this version writes ({type(error).__name__}: {error}); "
         f"{source.EVALUATE}{last}") from error
+  driven = drives.section(last, scores["step"])
   pictures = []
   for count, (window, why) in enumerate(shown, 1):
     pictures.append(_scene(last, predictions, window, why))
     progress(f"picture {count} of {len(shown)}")
   body = "\n".join([
-      f"<h1>{html.escape(title)}</h1>", f"<p class=note>{NOTE}</p>", *above,
+      f"<h1>{html.escape(title)}</h1>", f"<p class=note>{NOTE}</p>", *above[:1],
+      driven, *above[1:],
       "<h2>What it did</h2>", f"<p>{_LEGEND}</p>", *pictures,
       "<h2>What the words mean</h2>", below])
   text = ("<!doctype html><html lang=en><head><meta charset=utf-8>"
