@@ -1,0 +1,1 @@
+"""What many trained rows say beside each other."""
