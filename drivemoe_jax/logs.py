@@ -123,26 +123,27 @@ class _Events:
 class Meter:
   """Shares of a stretch of training: rates, waiting for data, memory."""
 
-  def __init__(self):
+  def __init__(self, step):
+    """Begins after update number `step`."""
     self._process = psutil.Process()
-    self.reset()
+    self.reset(step)
 
-  def reset(self):
-    self._start, self._waited, self._steps = time.monotonic(), 0.0, 0
+  def reset(self, step):
+    self._start, self._waited, self._step = time.monotonic(), 0.0, step
 
   def next(self, batches):
     """next(batches), counted as waiting."""
     start = time.monotonic()
     batch = next(batches)
     self._waited += time.monotonic() - start
-    self._steps += 1
     return batch
 
-  def read(self, batch_size):
+  def read(self, step, batch_size):
     """Rates since the last reset, and the host's memory of this process."""
     seconds = max(time.monotonic() - self._start, 1e-9)
-    return {"samples_per_second": self._steps * batch_size / seconds,
-            "step_seconds": seconds / max(self._steps, 1),
+    updates = step - self._step
+    return {"samples_per_second": updates * batch_size / seconds,
+            "step_seconds": seconds / max(updates, 1),
             "data_wait_share": self._waited / seconds,
             "host_memory_gb": self._process.memory_info().rss / 1e9}
 

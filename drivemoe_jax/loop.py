@@ -24,7 +24,6 @@ class Loop:
     self._config, self._workdir, self._mesh = config, workdir, mesh
     self._saver, self._carried, self._meta = saver, carried, meta
     self._samples, self._say, self._spoken = samples, say, None
-    self._meter = logs.Meter()
     self._memory = memory.Watch(
         config.host_memory_gb, host=jax.process_index(),
         say=hosts.own_words(say), shrink=self._shrink)
@@ -41,6 +40,7 @@ class Loop:
     """
     c, self._total = self._config, total
     self._feed, self._drawn = feed, start
+    self._meter = logs.Meter(start)
     self._batches = feed(c, start)
     self._log = logs.Log(self._workdir, start, wandb=c.wandb,
                          config=masking.mask(c.to_dict()), say=self._say
@@ -109,11 +109,11 @@ class Loop:
     speak = (self._spoken is None or now - self._spoken > SPEAK_EVERY_S
              or step == self._total)
     if due or speak:
-      values |= self._meter.read(c.global_batch)
+      values |= self._meter.read(step, c.global_batch)
     if due:
       if self._log:
         self._log.write(step, values)
-      self._meter.reset()
+      self._meter.reset(step)
     if speak:
       self._say(_line(step, self._total, values))
       self._spoken = now

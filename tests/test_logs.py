@@ -130,11 +130,12 @@ def test_wandb_that_is_not_installed_is_named(tmp_path, monkeypatch):
 
 
 def test_the_meter_counts_waiting_apart():
-  meter = logs.Meter()
+  meter = logs.Meter(5)
   assert meter.next(iter([7])) == 7
-  values = meter.read(32)
-  assert values["samples_per_second"] > 0
+  values = meter.read(7, 32)
+  assert values["samples_per_second"] * values["step_seconds"] == (
+      pytest.approx(32))
   assert 0 <= values["data_wait_share"] <= 1
   assert values["host_memory_gb"] > 0
-  meter.reset()
-  assert meter.read(32)["samples_per_second"] == 0
+  meter.reset(7)
+  assert meter.read(7, 32)["samples_per_second"] == 0

@@ -51,18 +51,25 @@ def disk(folder, options):
     folder: where, made when absent. options: as "size=1m".
 
   Yields:
-    A function that mounts it anew with other options, as "ro".
+    A function that makes it read-only ("ro") to whoever opens a file from then
+    on, or writable again ("rw").
   """
+  folder = str(folder)
   os.makedirs(folder, exist_ok=True)
-  mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+  mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
   try:
     made = subprocess.run(mount, capture_output=True)
   except FileNotFoundError:
     pytest.skip("no mount command")
   if made.returncode:
     pytest.skip("may not mount")
+  # A second mount on top: the first one is busy while a log is open.
+  switch = {"ro": (["mount", "--bind", folder, folder],
+                   ["mount", "-o", "remount,bind,ro", folder]),
+            "rw": (["umount", "-l", folder],)}
   try:
-    yield lambda what: subprocess.run(
-        ["mount", "-o", f"remount,{what}", str(folder)], check=True)
+    yield lambda what: [subprocess.run(command, check=True)
+                        for command in switch[what]]
   finally:
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    while os.path.ismount(folder):
+      subprocess.run(["umount", "-l", folder], check=True)

@@ -100,12 +100,12 @@ def test_its_flags_are_checked(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_short_soak_of_the_real_commands(tmp_path):
   """A process of its own: it forks."""
-  child = kit.command("launch.soak", "--minutes", 20, "--kills", 9,
+  child = kit.command("launch.soak", "--minutes", 20, "--kills", 24,
                       "--workdir", tmp_path / "w", "--json", tmp_path / "j")
   out, _ = child.communicate()
   assert child.returncode == 0, out
   found = json.loads((tmp_path / "j").read_text())
-  assert found["ok"] and found["kills"] == 9
+  assert found["ok"] and found["kills"] == 24
   assert set(found["by_phase"]) == {"train", "prepare", "export"}
 
 

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax import hosts, lines, logs, mishaps, saver
+from drivemoe_jax import hosts, lines, logs, mishaps, saver, stepfolders
 from drivemoe_jax import step as steps
 from tests.faults import kit
 from tests.small_run import (
@@ -162,6 +162,12 @@ def test_other_mistakes_are_not_hidden(tmp_path):
         raise error
 
 
+def saved(run_dir, step):
+  """Waits until the step, which is saved in the background, is there."""
+  folder = str(run_dir / "checkpoints")
+  kit.wait_until(lambda: step in stepfolders.finished(folder))
+
+
 @pytest.mark.slow
 def test_read_only_storage_is_a_line_and_a_run_goes_on_when_it_is_mended(
     routes, undisturbed, tmp_path, monkeypatch):
@@ -170,7 +176,7 @@ def test_read_only_storage_is_a_line_and_a_run_goes_on_when_it_is_mended(
   with kit.disk(tmp_path / "disk", "size=100m") as remount:
     run_dir = tmp_path / "disk" / "run"
     with monkeypatch.context() as patch:
-      interrupt(patch, 4, lambda: remount("ro"))
+      interrupt(patch, 4, lambda: (saved(run_dir, 3), remount("ro")))
       with pytest.raises(errors.StorageError, match="E-.*Read-only"):
         run(load(routes), run_dir)
     with pytest.raises(errors.StorageError, match="E-DISK.*Read-only"):
@@ -198,7 +204,7 @@ def test_a_full_disk_keeps_the_last_good_step(routes, undisturbed, tmp_path,
           except OSError:
             break
     with monkeypatch.context() as patch:
-      interrupt(patch, 5, fill)
+      interrupt(patch, 5, lambda: (saved(run_dir, 3), fill()))
       with pytest.raises(errors.StorageError, match="E-.*Last good: 3"):
         run(load(routes), run_dir)
     ballast.unlink()
