@@ -56,10 +56,11 @@ def run(args):
                            flush=True)
   make = rows.Maker(args, say)
   try:
-    make.prepare()
-    for number, row in enumerate(chosen, 1):
-      make(row)
-      say(f"{row.name}: finished, {number} of {len(chosen)}")
+    with children.leaving():
+      make.prepare()
+      for number, row in enumerate(chosen, 1):
+        make(row)
+        say(f"{row.name}: finished, {number} of {len(chosen)}")
   except children.Ended as ended:
     print(ended.line, file=sys.stderr)
     return ended.status

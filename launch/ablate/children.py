@@ -4,6 +4,8 @@ A fresh process compiles and remembers nothing of the row before; its memory is
 watched from here. What it prints goes to a log, its last error line to us.
 """
 
+import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +13,7 @@ import time
 import psutil
 
 from data_pipeline import errors
+from drivemoe_jax import preemption
 
 SAMPLE_S = 1.0  # between looks at the memory
 
@@ -21,6 +24,17 @@ class Ended(Exception):
   def __init__(self, status, line):
     super().__init__(line)
     self.status, self.line = status, line
+
+
+@contextlib.contextmanager
+def leaving():
+  """SIGTERM ends this process with 75, and the program that runs with it."""
+  old = signal.signal(signal.SIGTERM,
+                      lambda *_: sys.exit(preemption.PREEMPTED))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, old)
 
 
 def run(module, *args, log):

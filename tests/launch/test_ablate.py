@@ -1,15 +1,20 @@
 """`ablate` as a command: refusals in one line; one row from data to page."""
 
+import argparse
 import json
 import os
 import signal
 import sys
+import threading
+import time
 
+import psutil
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax.evaluators.ablation import store
-from launch import ablate
+from drivemoe_jax import build
+from drivemoe_jax.evaluators.ablation import store, variants
+from launch import ablate, cli
 from launch.ablate import budget, children
 from tests import small_run
 from tests.evaluators.ablation import raw
@@ -122,8 +127,6 @@ def test_time_done_twice_counts_once(tmp_path):
 
 
 def test_a_schedule_ends_low():
-  from drivemoe_jax import build
-  from launch import cli
   for updates in (2, 60, 900):
     c = cli.load_config("configs/mini.py", budget.schedule(updates))
     rate = [float(build.learning_rate(c, "vlm")(i)) for i in range(updates)]
@@ -145,6 +148,45 @@ def test_how_a_program_ended_is_told(tmp_path, monkeypatch):
   with pytest.raises(children.Ended, match="ended with 3"):
     (tmp_path / "silent.py").write_text("raise SystemExit(3)")
     children.run("silent", log=log)
+
+
+def test_sigterm_takes_the_program_along(tmp_path, monkeypatch):
+  (tmp_path / "sleeper.py").write_text(
+      "import os, pathlib, time\n"
+      f"pathlib.Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid()))\n"
+      "time.sleep(60)\n")
+  monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+  def once_it_runs():
+    while not (tmp_path / "pid").exists():
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+  before = signal.getsignal(signal.SIGTERM)
+  threading.Thread(target=once_it_runs).start()
+  with pytest.raises(SystemExit) as left, children.leaving():
+    children.run("sleeper", log=tmp_path / "log")
+  assert left.value.code == 75
+  assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_row_trains_its_variant_on_the_data_of_all(tmp_path):
+  parser = argparse.ArgumentParser()
+  ablate.add_arguments(parser)
+  args = parser.parse_args(["--workdir", str(tmp_path), "--config",
+                            "configs/mini.py:skill=label"])
+  args.overrides = ["--config.log_every=5"]
+  make = ablate.rows.Maker(args, print)
+  row, = variants.rows("pi0-2")
+  flags = make._flags(row, 30, "folder")
+  assert flags[:4] == ["--config", "configs/mini.py:skill=label,views=front",
+                       "--workdir", "folder"]
+  c = cli.load_config(flags[1], flags[4:])
+  assert (c.seed, c.total_updates, c.log_every) == (2, 30, 5)
+  assert c.optim.cycle_updates == 30 + c.optim.warmup_updates
+  assert (c.model.moe_layers, c.loss.skill, c.skill_choice) == (0, 0, "label")
+  assert c.data.root == f"{tmp_path}/data/routes"
+  assert c.data.val_list == f"{tmp_path}/data/val_routes.txt"
 
 
 def test_memory_of_a_program_is_seen(tmp_path, monkeypatch):
