@@ -20,8 +20,8 @@ from launch import cli
 def add_arguments(parser):
   parser.add_argument("--out", required=True, help="folder to write")
   parser.add_argument("--scenarios", nargs="+", metavar="TYPE",
-                      help="scenario types, or `all`; default: the five that "
-                      "configs/tiny.py learns from")
+                      help="scenario types, or `all`; default: the five "
+                      "oldest")
   parser.add_argument("--train-seeds", type=int, default=len(recorder.SEEDS),
                       metavar="N", help="training routes per scenario")
   parser.add_argument("--val-seeds", type=int, default=2, metavar="N",

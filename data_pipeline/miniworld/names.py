@@ -24,7 +24,7 @@ SKILLS = {
     "VanillaSignalizedTurnEncounterRedLight": Skill.TRAFFIC_SIGN,
 }
 TYPES = tuple(SKILLS)
-FIRST = TYPES[:5]        # those that configs/tiny.py learns from
+FIRST = TYPES[:5]        # what is recorded where nobody asks for more
 # Seeds from here on are for driving in the loop; recorders stay below.
 FIRST_TEST_SEED = 20000
 LAST_SEED = 999999
