@@ -56,7 +56,7 @@ def sampled(planner, scene, samples, size):
                               closed_loop.QUALITY, size)
   plans = np.stack([planner.plan([dict(observation, step=i)])[0]["actions"]
                     for i in range(samples)])
-  tell = lambda value: np.round(value, 3).tolist()
+  tell = lambda value: np.round(np.asarray(value, float), 3).tolist()
   return {"seed": scene["seed"], "tick": scene["tick"],
           **{key: tell(scene[key]) for key in ("left", "right", "works")},
           "plans": tell(plans),
