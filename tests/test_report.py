@@ -208,7 +208,7 @@ def test_drives_and_their_film_are_on_the_page(run):
   # By hand: scores 100, 60, 100, 0; the first and the third are successes.
   for words in ("not Bench2Drive's", "the model", "sees nobody",
                 "all (n=4)</td><td>65 [50, 80] / 50 %", "merging (n=2)",
-                "collisions vehicle 1", "4 drives of each driver on 2 seeds"):
+                "collisions vehicle 1", "intervals over 2 seeds"):
     assert words in text, words
 
 
@@ -217,6 +217,7 @@ def test_drives_and_film_stand_alone(tmp_path):
   closed_loop(tmp_path, step=6, count=2)
   text = drives.section(str(tmp_path), 7)
   assert "<img" not in text and "[" not in text  # one seed: no interval
+  assert "too few" in text and "2 drives of each driver" in text
   assert "step 6, while the rest of this page is about step 7" in text
   assert "while the rest" not in drives.section(str(tmp_path), 6)
   (tmp_path / "closed_loop.json").unlink()

@@ -61,10 +61,10 @@ def _scores(workdir, evaluated):
     raise errors.DataError(f"{path} is broken ({why}); {DRIVE}{workdir}")
   drivers, step = result["drivers"], result.get("checkpoint_step")
   first = next(iter(drivers.values()))
-  told = (f"{first['episodes']} drives of each driver on {first['seeds']} "
-          "seeds that nothing was trained on")
-  if first["seeds"] > 1:
-    told += "; brackets are 95 % intervals over the seeds"
+  told = f"{first['episodes']} drives of each driver, on unseen scenes"
+  told += (f"; brackets are 95 % intervals over {first['seeds']} seeds"
+           if first["seeds"] > 1 else
+           "; too few to tell two drivers apart: all are of one seed")
   if step != evaluated:
     told += (f". <b>Driven by the checkpoint of step {step}, while the rest of "
              f"this page is about step {evaluated}</b>")
