@@ -46,7 +46,7 @@ def _panel(axes, part):
       for plan in np.array(scene["plans"]):               # [H,2]
         shares = modes.shares(plan[None], left, right)
         axes.plot(plan[:, 1], plan[:, 0], linewidth=0.5, alpha=0.5,
-                  color=COLORS[max(shares, key=shares.get)])
+                  color=COLORS[max(shares, key=shares.__getitem__)])
       for path in (left, right):
         axes.plot(path[:, 1], path[:, 0], color="black", linewidth=1.2)
   axes.set(xlim=(-3.5, 3.5))

@@ -179,11 +179,13 @@ def _episode(entry):
 def commit():
   """The checkout's commit, with a plus where files were changed, or None."""
   git = shutil.which("git")
+  if not git:
+    return None
   root = os.path.dirname(os.path.dirname(os.path.dirname(
       os.path.abspath(__file__))))
   say = lambda *args: subprocess.run(
       [git, "-C", root, *args], capture_output=True, text=True).stdout.strip()
-  if not git or not say("rev-parse", "HEAD"):
+  if not say("rev-parse", "HEAD"):
     return None
   changed = say("status", "--porcelain", "--untracked-files=no")
   return say("rev-parse", "HEAD")[:12] + ("+" if changed else "")
