@@ -118,7 +118,8 @@ def data_folder(config, workdir):
   """Where `{data}` of the data paths points: this run's recorded routes, or
   those of the run that it starts from."""
   source = checkpoint.split_source(config.init_from or "")[0]
-  if os.path.isfile(os.path.join(source, "data", "dataset.json")):
+  if source and os.path.isfile(
+      os.path.join(source, "data", "dataset.json")):
     return os.path.join(source, "data")
   return os.path.join(workdir, "data")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from data_pipeline import errors, normalize, options
 from drivemoe_jax import build
 from launch import cli
 from tests.data_pipeline import fixtures
+from tests.small_run import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +138,16 @@ def test_balance_without_labels_is_a_mistake(routes, tmp_path):
   train = windows(config, tmp_path)
   with pytest.raises(errors.ConfigError, match="needs skill labels"):
     build.train_batches(config, train, normalize.compute(train), 0)
+
+
+def test_a_run_of_its_own_does_not_take_the_routes_of_where_it_is_started(
+    tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = cli.load_config(os.path.join(ROOT, "configs", "tiny.py"), [])
+  for folder in ("data", "first/data"):
+    os.makedirs(folder)
+    with open(os.path.join(folder, "dataset.json"), "w") as file:
+      file.write("{}")
+  assert build.data_folder(config, "run") == os.path.join("run", "data")
+  config.init_from = "first"
+  assert build.data_folder(config, "run") == os.path.join("first", "data")
