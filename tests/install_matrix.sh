@@ -45,7 +45,11 @@ _rows() {  # plain rows for all Pythons, extras for the first and the last
 
 _uv() {  # the command uv: the one that is here, or one of our own
   if command -v uv; then return; fi
-  python3 -m venv "$WORK/uv" >&2
+  local python interpreter
+  for python in 3.11 3.12 3.13; do
+    if interpreter="$(_python $python)"; then break; fi
+  done
+  "${interpreter:-python3}" -m venv "$WORK/uv" >&2
   "$WORK/uv/bin/pip" install --quiet --disable-pip-version-check uv >&2
   echo "$WORK/uv/bin/uv"
 }
