@@ -101,7 +101,7 @@ def _soak(args, process, policy, say):
   with concurrent.futures.ThreadPoolExecutor(args.clients) as pool:
     clients = [pool.submit(_ask_on, policy, step, expected[step], end)
                for step in expected]
-    while time.monotonic() < end:
+    while not looks["seconds"] or time.monotonic() < end:
       looks["seconds"].append(seconds - end + time.monotonic())
       looks["bytes"].append(process.memory_info().rss)
       time.sleep(LOOK_EVERY_S)
@@ -124,7 +124,7 @@ def _ask_on(policy, step, expected, end):
   times, faults = [], []
   link = remote.RemotePolicy(policy.url, timeout_s=60.0)
   observation = observe(policy.metadata, step)
-  while time.monotonic() < end:
+  while not times and not faults or time.monotonic() < end:
     start = time.perf_counter()
     try:
       actions = link.plan(observation)["actions"]

@@ -72,6 +72,15 @@ def test_the_soak_holds_each_answer_against_the_first(local, tmp_path, spoil):
   assert told["plans"] > 9 and told["soak"]["bytes"]
 
 
+def test_a_soak_shorter_than_its_first_look_still_looks(local, tmp_path):
+  """As on a machine so busy that the time is over before the first look."""
+  out = tmp_path / "out.json"
+  assert bench.main(["serve", "--soak", "1e-9", "--clients", "2", "--json",
+                     str(out)]) == 0
+  told = json.loads(out.read_text())
+  assert told["plans"] == 2 and len(told["soak"]["bytes"]) == 1
+
+
 def test_what_cannot_be_timed_is_refused(capsys):
   assert bench.main(["serve", "--calls", "0"]) == 2
   assert "--calls 0: must be positive" in capsys.readouterr().err
