@@ -26,6 +26,7 @@ def get_config(arg=None):
                  cycle_updates=c.total_updates + 50)
   c.data.ram_budget_gb = 4.0  # of images; less reads some anew each time
   c.data.record = dict(scenarios=("all",), train_seeds=20, val_seeds=4,
-                       width_px=256, height_px=144, max_frames=90)
+                       width_px=256, height_px=144, max_frames=90,
+                       handovers=True)
   c.save_every = 100
   return c

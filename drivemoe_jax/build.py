@@ -133,10 +133,10 @@ def record(config, workdir, progress=None):
   first, kinds = recorder.VAL_SEED, tuple(r.get("scenarios", ()))
   recorder.record(
       data_folder(config, workdir), names.TYPES if kinds == ("all",) else kinds,
-      seeds=range(r.train_seeds),
-      val_seeds=range(first, first + r.val_seeds),
+      seeds=range(r.train_seeds), val_seeds=range(first, first + r.val_seeds),
       size=(r.width_px, r.height_px), max_frames=r.max_frames,
-      workers=config.data.workers, progress=progress)
+      handovers=r.get("handovers", False), workers=config.data.workers,
+      progress=progress)
 
 
 def options(config):

@@ -33,6 +33,9 @@ def add_arguments(parser):
                       help="image size in pixels")
   parser.add_argument("--quality", type=int, default=90,
                       help="JPEG quality, 20..95")
+  parser.add_argument("--handovers", action="store_true",
+                      help="routes of odd training seeds begin where another "
+                      "driver left the car: too fast, aside, or slow")
   parser.add_argument("--workers", type=int, default=2, help="processes")
 
 
@@ -58,7 +61,7 @@ def run(args):
       seeds=range(args.seed, args.seed + args.train_seeds),
       val_seeds=range(first, first + args.val_seeds),
       size=(int(size[1]), int(size[2])), quality=args.quality,
-      workers=args.workers, progress=progress)
+      handovers=args.handovers, workers=args.workers, progress=progress)
   print(f"record: {args.out} holds {len(summary['routes'])} routes, "
         f"{sum(summary['routes'].values())} frames; "
         f"{len(summary['val_routes'])} routes are for validation")

@@ -32,17 +32,19 @@ class Still:
 
 
 class Blind:
-  """Follows the route at 6 m/s and sees nobody, no light and no sign."""
+  """Follows the route at one speed and sees nobody, no light and no sign."""
 
-  def __init__(self, world):
-    self._world = world
+  def __init__(self, world, speed=BLIND_SPEED, offset=0.0):
+    """Args: speed [m/s]; offset: metres to the right of the route."""
+    self._world, self._speed, self._offset = world, speed, offset
 
   def control(self):
     state = self._world.state()
     throttle, brake = actors.Ego.pedals(
-        min(max(2.0 * (BLIND_SPEED - state.speed), -4.0), 3.0), state.speed)
+        min(max(2.0 * (self._speed - state.speed), -4.0), 3.0), state.speed)
     return worlds.Control(float(throttle), expert.pursue(
-        self._world.scene.route, state, lambda s: 0.0), float(brake))
+        self._world.scene.route, state, lambda s: self._offset),
+        float(brake))
 
 
 YARDSTICKS = {"still": Still, "blind": Blind, "expert": expert.Expert}

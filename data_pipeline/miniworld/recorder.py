@@ -18,6 +18,7 @@ import cv2
 from data_pipeline import errors
 from data_pipeline.miniworld import (
   annotations,
+  handover,
   labels,
   names,
   pool,
@@ -41,7 +42,8 @@ def route_name(scene, seed):
 
 def record(out_dir, scenario_types=None, seeds=SEEDS,
            val_seeds=range(VAL_SEED, VAL_SEED + 2), *, size=(320, 180),
-           quality=90, max_frames=MAX_FRAMES, workers=2, progress=None):
+           quality=90, max_frames=MAX_FRAMES, handovers=False, workers=2,
+           progress=None):
   """Writes a data folder, or completes one that these arguments began.
 
   Args:
@@ -52,6 +54,8 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       the default is far above Bench2Drive's 20 because a person who is 4
       pixels wide at 320x180 would drown in 8x8 blocks.
     max_frames: a route ends after this many frames (10 Hz).
+    handovers: routes of odd training seeds begin where another driver left
+      the car, see handover.py.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -61,12 +65,14 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     ConfigError: unknown scenario, overlapping seeds, bad size or quality.
     DataError: out_dir holds something else, or another recording.
   """
-  plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames)
+  plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
+               handovers)
   known = _claim(out_dir, plan)
   if known:
     return known
   jobs = [{"out_dir": out_dir, "kind": kind, "seed": seed, "size": list(size),
-           "quality": quality, "max_frames": max_frames}
+           "quality": quality, "max_frames": max_frames,
+           "handed_over": handovers and seed in plan["seeds"] and seed % 2 == 1}
           for seed in [*plan["seeds"], *plan["val_seeds"]]
           for kind in plan["scenarios"]]
   names = {}
@@ -95,7 +101,8 @@ def _run(jobs, workers):
         "again: it goes on from the routes that are whole") from None
 
 
-def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames):
+def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
+          handovers):
   """The checked arguments that decide the bytes, as JSON would hold them."""
   kinds = list(scenario_types or names.FIRST)
   for kind in kinds:
@@ -115,7 +122,7 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames):
                              "pixels and an even height")
   return {"format": FORMAT, "scenarios": kinds, "seeds": seeds,
           "val_seeds": val_seeds, "size": list(size), "quality": quality,
-          "max_frames": max_frames}
+          "max_frames": max_frames} | ({"handovers": True} if handovers else {})
 
 
 def _claim(out_dir, plan):
@@ -152,13 +159,15 @@ def _frames(out_dir, name):
   return len(os.listdir(folder)) if labelled and os.path.isdir(folder) else 0
 
 
-def record_route(out_dir, kind, seed, size, quality, max_frames):
+def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
   """Drives one scene and writes it, unless it is there; returns its name."""
   world = worlds.World(size)
   world.reset(kind, seed)
   name = route_name(world.scene, seed)
   if _frames(out_dir, name):
     return name
+  if handed_over:
+    world = handover.begin(kind, seed, size)
   final = os.path.join(out_dir, "routes", name)
   part = os.path.join(out_dir, f".part_{name}")
   for leftover in (part, final):

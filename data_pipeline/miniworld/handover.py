@@ -1,0 +1,58 @@
+"""Recordings that begin where another driver left the car.
+
+Whoever learns from the expert alone never sees what his own mistakes lead to:
+too fast before a red light, half a metre off the lane, slow where nothing is in
+the way. Here a driver who sees nobody goes first, unrecorded, and the expert
+takes over as late as he can still do so without an infraction. The recorded
+plans are all the expert's.
+"""
+
+import numpy as np
+
+from data_pipeline import ticks
+from data_pipeline.miniworld import drivers, names, referee
+from data_pipeline.miniworld import expert as experts
+from data_pipeline.miniworld import world as worlds
+
+SPEEDS = (5.0, 8.5)  # of the first driver [m/s]
+OFFSET = 0.6         # from the route, to either side [m]
+LATEST = 140         # ticks
+WATCHED = 80         # ticks that must go well, and be left to record
+EARLIER = 0.8        # of the last try
+
+
+def begin(kind, seed, size):
+  """A World of (kind, seed) at the moment at which the expert takes over.
+
+  As in a drive of a policy the car stands on the brake at first. Where no
+  handover goes well the expert has the wheel from the start.
+  """
+  rng = np.random.default_rng([int(names.number(kind, seed)), 3])
+  last, speed = int(rng.integers(ticks.TICKS, LATEST)), rng.uniform(*SPEEDS)
+  offset = rng.uniform(-OFFSET, OFFSET)
+  while last >= ticks.TICKS:
+    if _is_safe(_driven(kind, seed, size, last, speed, offset)):
+      return _driven(kind, seed, size, last, speed, offset)
+    last = int(EARLIER * last)
+  return _driven(kind, seed, size, 0, speed, offset)
+
+
+def _driven(kind, seed, size, last, speed, offset):
+  world = worlds.World(size)
+  state = world.reset(kind, seed)
+  first = drivers.Blind(world, speed, offset)
+  while state.tick < last and not state.finished:
+    state = world.step(worlds.Control(brake=1.0) if state.tick < ticks.TICKS
+                       else first.control())
+  return world
+
+
+def _is_safe(world):
+  """Whether the expert gets along from here; drives the world on."""
+  state, driver = world.state(), experts.Expert(world)
+  judge, end = referee.Referee(world), state.tick + WATCHED
+  judge.watch(state)
+  while state.tick < end and not (state.finished or judge.ended):
+    state = world.step(driver.control())
+    judge.watch(state)
+  return state.tick == end and not any(judge.infractions.values())
