@@ -35,8 +35,8 @@ def get_config(arg=None):
       val_list="{data}/val_routes.txt", ram_budget_gb=1.0,
       workers=2, augment=False)  # in a few epochs it takes more than it gives
   # The routers need many scenes more than long ones; but turns come late.
-  c.data.record = dict(scenarios=("all",), train_seeds=12, val_seeds=2,
-                       width_px=256, height_px=144, max_frames=60,
+  c.data.record = dict(scenarios=("all",), train_seeds=10, val_seeds=2,
+                       width_px=256, height_px=144, max_frames=80,
                        handovers=True)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 50, 2, 0
   return c
