@@ -29,6 +29,9 @@ def get_config(arg=None):
   c.optim.update(action_lr=2 * rate, vlm_lr=rate, min_lr=1e-6,
                  warmup_updates=50, cycle_updates=c.total_updates + 50)
   c.loss.camera_counts = c.loss.skill_counts = ()  # of the recorded routes
+  # Ten times the routers' loss, as released for pretrained weights, fills the
+  # clipped gradient of new ones; the plan then learns half as fast.
+  c.loss.camera, c.loss.skill = c.loss.camera / 10, c.loss.skill / 10
   c.mesh.fsdp = 1
   c.data.update(
       root="{data}/routes", labels_root="{data}",

@@ -55,6 +55,14 @@ def test_small_configs_compute_in_float32():
   assert load("tiny").save_every <= 50
 
 
+def test_tiny_asks_less_of_routers_and_keeps_the_stages_apart():
+  weights = lambda arg: tuple(load(f"tiny{arg}").loss[k]
+                              for k in ("camera", "skill"))
+  assert weights("") == (1.0, 1.0)
+  assert weights(":stage=2") == (0.5, 0.5)
+  assert weights(":supervision=none") == (0.0, 1.0)
+
+
 def test_mini_is_larger_than_tiny_and_records_every_skill():
   tiny, mini = load("tiny"), load("mini:stage=2,routing=token")
   assert (mini.stage, mini.model.routing) == (2, "token")
