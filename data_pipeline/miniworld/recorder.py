@@ -120,9 +120,12 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   if min(size) < 32 or max(size) > 4096 or size[1] % 2:
     raise errors.ConfigError(f"image size {size[0]}x{size[1]}: use 32 to 4096 "
                              "pixels and an even height")
-  return {"format": FORMAT, "scenarios": kinds, "seeds": seeds,
+  plan = {"format": FORMAT, "scenarios": kinds, "seeds": seeds,
           "val_seeds": val_seeds, "size": list(size), "quality": quality,
-          "max_frames": max_frames} | ({"handovers": True} if handovers else {})
+          "max_frames": max_frames}
+  if handovers:
+    plan["handovers"] = True
+  return plan
 
 
 def _claim(out_dir, plan):
