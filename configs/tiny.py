@@ -24,7 +24,7 @@ def get_config(arg=None):
       moe_layers=2, vocab_size=64, text_len=6, dtype="float32", remat="none")
   c.prompt_ids = (2, 5, 6, 7)
   c.global_batch = c.per_device_batch = 48
-  c.total_updates = 100 if second else 1000
+  c.total_updates = 100 if second else 850
   rate = 2e-4 if second else 2e-3
   c.optim.update(action_lr=2 * rate, vlm_lr=rate, min_lr=1e-6,
                  warmup_updates=50, cycle_updates=c.total_updates + 50)
@@ -41,5 +41,5 @@ def get_config(arg=None):
   c.data.record = dict(scenarios=("all",), train_seeds=10, val_seeds=2,
                        width_px=256, height_px=144, max_frames=80,
                        handovers=True)
-  c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 50, 2, 0
+  c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 100, 2, 0
   return c

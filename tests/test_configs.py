@@ -52,7 +52,7 @@ def test_open_loop_reaches_two_seconds():
 
 def test_small_configs_compute_in_float32():
   assert load("tiny").model.dtype == load("mid").model.dtype == "float32"
-  assert load("tiny").save_every <= 50
+  assert load("tiny").save_every <= 100  # half a minute of work
 
 
 def test_tiny_asks_less_of_routers_and_keeps_the_stages_apart():
