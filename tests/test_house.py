@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 from packaging import requirements, utils
@@ -26,6 +27,8 @@ IMPORTED_AS = {
     "tensorflow-cpu": "tensorflow",
     "tensorflow-datasets": "tensorflow_datasets",
 }
+# A pin of the lock: name, version.
+PIN = r"^([\w.-]+)(?:\[[\w, ]+\])?==([^\s;]+)"
 FOR_OTHERS = {"importlib_resources"}  # imported by a requirement of ours
 
 
@@ -166,7 +169,7 @@ def test_every_import_is_declared_and_every_requirement_imported():
 def test_the_lock_pins_what_is_declared():
   pins = {}
   lock = read_text("requirements.lock")
-  for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", lock, re.M):
+  for name, version in re.findall(PIN, lock, re.M):
     pins.setdefault(utils.canonicalize_name(name), set()).add(version)
   extras = tomllib.loads(read_text("pyproject.toml"))["project"][
       "optional-dependencies"]
@@ -174,14 +177,39 @@ def test_the_lock_pins_what_is_declared():
                             for x in extras["dev"]]:
     versions = pins[utils.canonicalize_name(need.name)]
     assert all(need.specifier.contains(v) for v in versions), need
-  hashes = re.findall(r"^[\w.-]+==.*\\\n    --hash=sha256:", lock, re.M)
+  hashes = re.findall(PIN + r".*\\\n    --hash=sha256:", lock, re.M)
   assert len(hashes) == sum(map(len, pins.values()))
+
+
+def test_the_lock_pins_each_extra_that_a_package_asks_for():
+  """pip before 23.3 takes `coverage[toml]` and `coverage` for two things and
+  refuses a lock that pins the second alone, once a newer one is out."""
+  pinned = {}
+  for line in re.findall(r"^[\w.-]+\[.*\]==", read_text("requirements.lock"),
+                         re.M):
+    one = requirements.Requirement(line.removesuffix("=="))
+    pinned[utils.canonicalize_name(one.name)] = one.extras
+  names = {utils.canonicalize_name(name) for name, _ in re.findall(
+      PIN, read_text("requirements.lock"), re.M)}
+  asked = 0
+  for dist in metadata.distributions():
+    if utils.canonicalize_name(dist.metadata["Name"]) in names:
+      for text in dist.requires or []:
+        need = requirements.Requirement(text)
+        if need.extras and (not need.marker or need.marker.evaluate(
+            {"extra": ""})):
+          asked += 1
+          assert need.extras <= pinned.get(
+              utils.canonicalize_name(need.name), set()), (
+                  f"{dist.metadata['Name']} asks for {need}")
+  assert asked
 
 
 def test_each_line_of_the_lock_is_a_pin_or_its_hash():
   """No address, no option, no package from a folder or a repository."""
   allowed = re.compile(
-      r"[\w.-]+==[\w.!+]+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?"
+      r"[\w.-]+(\[[\w, ]+\])?==[\w.!+]+( ; [^\\]+)? \\"
+      r"|    --hash=sha256:[0-9a-f]{64}( \\)?"
       r"|    #( via)?( +[\w.\[\]-]+( \(([\w.-]+)\))?)?")
   lines = read_text("requirements.lock").splitlines()
   assert not [line for line in lines if not allowed.fullmatch(line)]
