@@ -40,7 +40,8 @@ def get_config(arg=None):
   c.loss = dict(action=1.0, camera=10.0, skill=10.0, gamma=2.0,
                 skill_level="mean",        # mean | per_token
                 camera_counts=CAMERA_COUNTS, skill_counts=SKILL_COUNTS)
-  c.flow = dict(sigma_min=1e-3, time_sampling="beta", steps=10, clip=1.0)
+  c.flow = dict(sigma_min=1e-3, time_sampling="beta", steps=10, clip=1.0,
+                noise_scale=1.0)           # of a plan's start; 0: no chance
   c.optim = dict(
       kind="adamw",                        # adamw | adafactor
       action_lr=5e-5, vlm_lr=5e-5, min_lr=1e-8, warmup_updates=200,

@@ -32,11 +32,12 @@ class Policy:
   """
 
   def __init__(self, model, params, statistics, *, prompt_ids, steps=10,
-               clip=1.0, seed=0, checkpoint_step=0):
+               clip=1.0, noise_scale=1.0, seed=0, checkpoint_step=0):
     """Args:
       model, params: a DriveMoE module and its parameters.
       statistics: normalize.Statistics of the training windows.
-      prompt_ids: of the run's prompt. steps, clip: of the sampler.
+      prompt_ids: of the run's prompt.
+      steps, clip, noise_scale: of the sampler, see predict.sampler.
       seed: of the noise, and of the augmentation where it is asked for.
       checkpoint_step: for the metadata.
     """
@@ -45,21 +46,24 @@ class Policy:
     self._text = prompt.text_ids(prompt_ids, model.text_len)
     self._sample = predict.sampler(
         model, predict.serving_weights(params, model.dtype), steps=steps,
-        clip=clip, seed=seed)
+        clip=clip, noise_scale=noise_scale, seed=seed)
     self.metadata = {
         "policy": "drivemoe_jax", "protocol": PROTOCOL,
         "image_size": model.image_size, "history": model.history,
         "horizon": model.horizon, "plan_interval_s": 0.1,
         "images": [list(image) for image in spec.IMAGES],
-        "checkpoint_step": checkpoint_step, "seed": seed}
+        "checkpoint_step": checkpoint_step, "seed": seed,
+        "flow_steps": steps, "noise_scale": noise_scale}
 
   @classmethod
-  def of_run(cls, run, *, steps=None, seed=0):
-    """The policy of a build.Run; `steps` of the flow default to the run's."""
-    config = run.config
+  def of_run(cls, run, *, steps=None, noise_scale=None, seed=0):
+    """The policy of a build.Run; what is None is as the run's config says."""
+    flow = run.config.flow
     return cls(run.model, run.params, run.statistics,
-               prompt_ids=config.prompt_ids, steps=steps or config.flow.steps,
-               clip=config.flow.clip, seed=seed, checkpoint_step=int(run.step))
+               prompt_ids=run.config.prompt_ids, steps=steps or flow.steps,
+               clip=flow.clip, seed=seed, checkpoint_step=int(run.step),
+               noise_scale=(flow.noise_scale if noise_scale is None
+                            else noise_scale))
 
   def warmup(self, max_batch=1, *, augment=False):
     """Compiles all batch sizes up to max_batch, and the augmentation if it

@@ -17,8 +17,8 @@ FREE = ("log_every", "save_every", "keep_last", "keep_every", "keep_best",
         "model.expert_exchange", "dead_expert_updates", "loss_spike",
         "host_memory_gb",
         "data.root", "data.labels", "data.val_list", "data.workers",
-        "data.ram_budget_gb", "flow.steps", "flow.clip", "total_updates",
-        "total_epochs")
+        "data.ram_budget_gb", "flow.steps", "flow.clip", "flow.noise_scale",
+        "total_updates", "total_epochs")
 # What --accept-change can name, and the settings that it covers.
 ACCEPTABLE = {"data": ("data.",), "seed": ("seed",),
               "global_batch": ("global_batch",)}

@@ -63,7 +63,8 @@ def check(args):
 
 
 def run(args):
-  flags.check_positive(args, "episodes", "workers", "steps")
+  flags.check_positive(args, "episodes", "workers")
+  flags.check_sampling(args)
   wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
   size, quality = _recording(args.workdir)
   team = film.Film(args.film, size) if args.film else None
@@ -175,8 +176,9 @@ def _asked(args):
       yield "served", server.metadata, url, server.plan
     return
   logging.getLogger("data_pipeline").setLevel(logging.ERROR)
-  planner = policy.Policy.of_run(build.load_run(args.workdir, args.step),
-                                 steps=args.steps, seed=args.seed)
+  planner = policy.Policy.of_run(
+      build.load_run(args.workdir, args.step), steps=args.steps,
+      noise_scale=args.noise_scale, seed=args.seed)
   planner.warmup()
   alone = lambda observation: planner.plan([observation])[0]
   if args.workers == 1:

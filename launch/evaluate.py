@@ -50,11 +50,14 @@ def run(args):
     return _compare(args)
   if args.closed_loop:
     return closed_loop.run(args)
-  flags.check_positive(args, "batch_size", "steps", "limit")
+  flags.check_positive(args, "batch_size", "limit")
+  flags.check_sampling(args)
   say = _Progress()
   trained = build.load_run(args.workdir, args.step)
   model, config = trained.model, trained.config
   steps = args.steps or config.flow.steps
+  noise_scale = (config.flow.noise_scale if args.noise_scale is None
+                 else args.noise_scale)
   windows = build.windows(config, args.workdir, args.split)
   train = build.windows(config, args.workdir, "train")
   options = build.options(config)
@@ -70,14 +73,16 @@ def run(args):
 
   scores, arrays = suite.evaluate(
       predict.sampler(model, trained.params, steps=steps,
-                      clip=config.flow.clip, seed=args.seed),
+                      clip=config.flow.clip, noise_scale=noise_scale,
+                      seed=args.seed),
       load, windows, train,
       to_metres=lambda action: normalize.invert(
           "action", action, trained.statistics),
       limit=args.limit, seed=args.seed, batch_size=args.batch_size,
       progress=say)
   scores = {"step": int(trained.step), "split": args.split,
-            "flow_steps": steps, "seed": args.seed} | scores
+            "flow_steps": steps, "noise_scale": noise_scale,
+            "seed": args.seed} | scores
   arrays["data_root"] = np.array(_root(windows.root, args.workdir))
   _save(args.workdir, scores, arrays)
   print(text.table(scores), file=flags.words(args))

@@ -16,11 +16,22 @@ def add_config(parser):
 
 
 def add_sampling(parser):
-  """--step and --steps: which checkpoint plans, and how finely."""
+  """--step, --steps, --noise-scale: which checkpoint plans, and how."""
   parser.add_argument("--step", type=int,
                       help="checkpoint step; default: the latest")
   parser.add_argument("--steps", type=int,
                       help="Euler steps of the flow; default: the run's")
+  parser.add_argument("--noise-scale", type=float, metavar="X",
+                      help="of the noise that plans start from: 1 samples, 0 "
+                      "leaves nothing to chance; default: the run's")
+
+
+def check_sampling(args):
+  """Raises ConfigError for sampling flags that make no sense."""
+  check_positive(args, "steps")
+  if args.noise_scale is not None and not 0 <= args.noise_scale <= 1:
+    raise errors.ConfigError(
+        f"--noise-scale {args.noise_scale}: must lie between 0 and 1")
 
 
 def add_json(parser, what="everything"):

@@ -43,7 +43,8 @@ def add_arguments(parser):
 
 
 def run(args):
-  flags.check_positive(args, "steps", "max_batch", "max_clients", "max_rate")
+  flags.check_positive(args, "max_batch", "max_clients", "max_rate")
+  flags.check_sampling(args)
   api_key = wire.read_key(args.api_key_file) if args.api_key_file else None
   if args.host not in LOCAL and api_key is None:
     raise errors.ConfigError(
@@ -51,8 +52,9 @@ def run(args):
         "listen on 127.0.0.1")
   logging.basicConfig(level=logging.INFO, format="serve: %(message)s")
   logging.getLogger("websockets").setLevel(logging.ERROR)
-  planner = policy.Policy.of_run(build.load_run(args.workdir, args.step),
-                                 steps=args.steps, seed=args.seed)
+  planner = policy.Policy.of_run(
+      build.load_run(args.workdir, args.step), steps=args.steps,
+      noise_scale=args.noise_scale, seed=args.seed)
   seconds = planner.warmup(args.max_batch, augment=args.augment)
   print(f"serve: compiled in {seconds:.0f} s", file=sys.stderr, flush=True)
   server = serve.Server(

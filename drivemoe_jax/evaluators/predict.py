@@ -21,7 +21,7 @@ MATRICES = (r"img/(?!.*norm|.*Norm).*|llm/embedder/.*|"
 KEPT = ("sample_id", "proprio", "goal", "action")
 
 
-def sampler(model, params, *, steps=10, clip=1.0, seed=0):
+def sampler(model, params, *, steps=10, clip=1.0, noise_scale=1.0, seed=0):
   """Returns batch -> {action [B,H,2] normalised, camera_logits, view, ...}.
 
   Args:
@@ -29,12 +29,16 @@ def sampler(model, params, *, steps=10, clip=1.0, seed=0):
     params: its parameters.
     steps: Euler steps of the flow.
     clip: bound on the normalised plan.
+    noise_scale: of the noise that a plan starts from. 1 samples as the model
+      was trained; less comes nearer to the middle of what it would sample, 0
+      is one plan without chance.
     seed: of the noise; a window's noise depends on it and the window's id.
 
   The result lacks `camera_logits` [B,V] and `view` [B] for a model with fixed
   views, and `skill_logits` [B,E] (mean over tokens) for one without experts.
   """
-  sample = sample_program(model, steps=steps, clip=clip, seed=seed)
+  sample = sample_program(model, steps=steps, clip=clip,
+                          noise_scale=noise_scale, seed=seed)
 
   def predict(batch):
     inputs = {name: batch[name] for name in INPUTS}
@@ -44,12 +48,13 @@ def sampler(model, params, *, steps=10, clip=1.0, seed=0):
   return predict
 
 
-def sample_program(model, *, steps, clip, seed):
+def sample_program(model, *, steps, clip, noise_scale, seed):
   """Jitted (params, inputs, window ids [B]) -> what `sampler` tells of."""
 
   @jax.jit
   def sample(params, inputs, ids):
-    noise = window_noise(ids, (model.horizon, model.action_dim), seed)
+    noise = noise_scale * window_noise(
+        ids, (model.horizon, model.action_dim), seed)
     action, out = sampling.sample(
         model, params, noise=noise, steps=steps, clip=clip, **inputs)  # [B,H,2]
     result = {"action": action}

@@ -64,8 +64,9 @@ def lower_sampler(config, batch, device):
   put = lambda tree: jax.tree.map(lambda x: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=place), tree)
   ids = jax.ShapeDtypeStruct((batch,), "uint32", sharding=place)
-  sample = predict.sample_program(model, steps=config.flow.steps,
-                                  clip=config.flow.clip, seed=config.seed)
+  sample = predict.sample_program(
+      model, steps=config.flow.steps, clip=config.flow.clip,
+      noise_scale=config.flow.noise_scale, seed=config.seed)
   return sample.lower(put(shapes.serving(model)),
                       put({name: inputs[name] for name in predict.INPUTS}),
                       ids)

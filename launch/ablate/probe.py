@@ -23,7 +23,9 @@ WARMUP, PLANS = 2, 20
 def probe(workdir, scenes, samples):
   """Everything that probe.json says."""
   run = build.load_run(workdir)
-  planner, record = policy.Policy.of_run(run), run.config.data.record
+  # Modes are a question about what the model would sample.
+  planner = policy.Policy.of_run(run, noise_scale=1.0)
+  record = run.config.data.record
   planner.warmup()
   size = (record.width_px, record.height_px) if record else closed_loop.SIZE
   found = latency(planner)

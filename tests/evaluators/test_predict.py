@@ -40,9 +40,10 @@ def noise(**changes):
       lambda p: 0.3 * rng.standard_normal(p.shape, np.float32), shapes)
 
 
-def planned(size, **changes):
+def planned(size, seed=0, noise_scale=1.0, **changes):
   model, params = noise(**changes)
-  sampler = predict.sampler(model, params, steps=2)
+  sampler = predict.sampler(model, params, steps=2, seed=seed,
+                            noise_scale=noise_scale)
   return predict.collect(sampler, batches(model, size))
 
 
@@ -102,6 +103,16 @@ def test_noise_belongs_to_the_window_and_the_seed():
       predict.window_noise(np.array(ids), (4, 2), seed))
   np.testing.assert_array_equal(noise([3, 7], 0), noise([7, 3], 0)[::-1])
   assert len(np.unique(np.stack([*noise([3, 7], 0), *noise([3, 7], 1)]))) == 32
+
+
+def test_without_noise_a_plan_is_left_nothing_to_chance():
+  plan = lambda seed, scale: planned(3, seed, scale)["predicted_action"]
+  np.testing.assert_array_equal(plan(0, 0.0), plan(1, 0.0))
+  assert np.abs(plan(0, 1.0) - plan(1, 1.0)).max() > 0.1
+  # A little noise moves it a little, and the more of it the further.
+  moved = [np.abs(plan(0, scale) - plan(0, 0.0)).max()
+           for scale in (0.01, 0.1, 1.0)]
+  assert 0 < moved[0] < moved[1] < moved[2]
 
 
 def test_a_model_without_routers_reports_none():

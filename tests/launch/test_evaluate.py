@@ -15,7 +15,8 @@ from tests.data_pipeline import fixtures
 from tests.evaluators.test_side_by_side import evaluation
 from tests.models import tiny
 
-CONFIG = dict(prompt_ids=(2, 5), flow=dict(steps=2, clip=1.0), data=dict(
+CONFIG = dict(prompt_ids=(2, 5), flow=dict(
+    steps=2, clip=1.0, noise_scale=1.0), data=dict(
     on_bad_record="fail", ram_budget_gb=0.1, workers=1, official_parity=False,
     **dataclasses.asdict(options.Options())))
 
@@ -104,6 +105,24 @@ def test_parity_augments_what_is_evaluated(run, command, monkeypatch):
 def test_counts_must_be_positive(command, capsys, flag):
   assert command(flag, "0") == 2
   assert f"E-CONFIG: {flag} 0" in capsys.readouterr().err
+
+
+def test_the_noise_of_plans_is_the_runs_or_the_flags(run, command, capsys):
+  def plans(*flags):
+    assert command("--limit", "6", "--batch-size", "8", *flags) == 0
+    scores = json.loads((run[0] / "evaluation.json").read_text())
+    return scores["noise_scale"], np.load(run[0] / "predictions.npz")["pred"]
+
+  scale, sampled = plans()
+  assert scale == 1.0
+  scale, quiet = plans("--noise-scale", "0")
+  assert scale == 0.0 and np.abs(quiet - sampled).max() > 1e-3
+  np.testing.assert_array_equal(
+      plans("--noise-scale", "0", "--seed", "1")[1], quiet)
+  capsys.readouterr()
+  assert command("--noise-scale", "1.5") == 2
+  assert "--noise-scale 1.5: must lie between 0 and 1" in (
+      capsys.readouterr().err)
 
 
 def test_two_evaluations_are_compared_without_opening_a_run(

@@ -27,7 +27,7 @@ class Warm(fake_policy.FakePolicy):
     return 0.0
 
 build.load_run = lambda workdir, step: (workdir, step)
-policy.Policy.of_run = lambda run, steps, seed: Warm()
+policy.Policy.of_run = lambda run, **sampling: Warm()
 sys.exit(serve.main(sys.argv[1:]))
 """
 
