@@ -29,22 +29,31 @@ def begin(kind, seed, size):
   """
   rng = np.random.default_rng([int(names.number(kind, seed)), 3])
   last, speed = int(rng.integers(ticks.TICKS, LATEST)), rng.uniform(*SPEEDS)
-  offset = rng.uniform(-OFFSET, OFFSET)
+  moments = []
   while last >= ticks.TICKS:
-    if _is_safe(_driven(kind, seed, size, last, speed, offset)):
-      return _driven(kind, seed, size, last, speed, offset)
+    moments.append(last)
     last = int(EARLIER * last)
-  return _driven(kind, seed, size, 0, speed, offset)
+  reached = _driven(kind, seed, size, {0, *moments}, speed,
+                    rng.uniform(-OFFSET, OFFSET))
+  for moment in moments:
+    if moment in reached and _is_safe(reached[moment].fork()):
+      return reached[moment]
+  return reached[0]
 
 
-def _driven(kind, seed, size, last, speed, offset):
+def _driven(kind, seed, size, moments, speed, offset):
+  """{tick: World} at those ticks that the first driver comes to."""
   world = worlds.World(size)
-  state = world.reset(kind, seed)
+  state, reached = world.reset(kind, seed), {}
   first = drivers.Blind(world, speed, offset)
-  while state.tick < last and not state.finished:
+  while not state.finished:
+    if state.tick in moments:
+      reached[state.tick] = world.fork()
+    if state.tick == max(moments):
+      break
     state = world.step(worlds.Control(brake=1.0) if state.tick < ticks.TICKS
                        else first.control())
-  return world
+  return reached
 
 
 def _is_safe(world):

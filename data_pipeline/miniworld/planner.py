@@ -39,18 +39,18 @@ class Planner:
     as reached [m]; scan: how far along the nodes to look [m]."""
     self._xy, self._command = nodes
     self._distance, self._scan, self._at = distance, scan, 0
+    steps = np.hypot(*np.diff(self._xy, axis=0).T)
+    self._gone = np.concatenate([[0.0], np.cumsum(steps)])
 
   def target(self, position):
     """(x, y, command) of the next node for a measured position [2]."""
-    last, travelled, reached = len(self._xy) - 1, 0.0, self._at
-    best = -1.0
-    for i in range(self._at + 1, last + 1):
-      if travelled > self._scan:
-        break
-      travelled += float(np.linalg.norm(self._xy[i] - self._xy[i - 1]))
-      gap = float(np.linalg.norm(self._xy[i] - position))
-      if best < gap <= self._distance:
-        best, reached = gap, i
-    self._at = min(reached, max(last - 1, 0))
+    last, first = len(self._xy) - 1, self._at + 1
+    # One node beyond the scan is looked at, too.
+    stop = 1 + int(np.searchsorted(
+        self._gone, self._gone[self._at] + self._scan, side="right"))
+    gap = np.hypot(*(self._xy[first:stop] - position).T)
+    near = np.flatnonzero(gap <= self._distance)
+    if len(near):  # the farthest of those that are reached
+      self._at = min(first + int(near[gap[near].argmax()]), max(last - 1, 0))
     i = min(self._at + 1, last)
     return float(self._xy[i, 0]), float(self._xy[i, 1]), int(self._command[i])

@@ -4,7 +4,7 @@ The ground raster is warped by one homography per camera; quads are culled,
 clipped at the near plane, sorted by their object's distance and filled. Same
 scene, same bytes. Colours are RGB.
 
-Axes: Q quads, 4 corners, H rows, W columns.
+Axes: C cameras, Q quads, 4 corners, H rows, W columns.
 """
 
 import dataclasses
@@ -71,6 +71,9 @@ class Renderer:
   def __init__(self, ground, look, size):
     self._look = look
     self._rig = cameras.rig(size)
+    self._focal = np.array([c.focal for c in self._rig.values()])   # [C]
+    self._slope = size[0] / 2 / self._focal  # right over depth, at the edge
+    self._centre = np.array(size) / 2
     self._ground = ground.image
     self._coarse = cv2.resize(ground.image, None, fx=0.4, fy=0.4,
                               interpolation=cv2.INTER_AREA)
@@ -94,16 +97,18 @@ class Renderer:
 
   def images(self, soup, position, heading):
     """{name: RGB uint8 [H,W,3]} of the rig on an ego at a pose."""
-    return {name: self._view(camera, self._veils[name], soup,
-                             *camera.pose(position, heading))
-            for name, camera in self._rig.items()}
+    poses = [camera.pose(position, heading) for camera in self._rig.values()]
+    faces = self._faces(soup, *map(np.array, zip(*poses)))
+    return {name: self._view(camera, self._veils[name], pose, face)
+            for (name, camera), pose, face in zip(
+                self._rig.items(), poses, faces)}
 
-  def _view(self, camera, veil, soup, eye, yaw):
+  def _view(self, camera, veil, pose, faces):
     width, height = camera.size
     image = np.empty((height, width, 3), np.uint8)
     image[:height // 2] = self._sky
-    image[height // 2:] = self._floor(camera, veil, eye, yaw)
-    for pixels, colour in zip(*self._faces(camera, soup, eye, yaw)):
+    image[height // 2:] = self._floor(camera, veil, *pose)
+    for pixels, colour in faces:
       cv2.fillConvexPoly(image, pixels, colour, cv2.LINE_AA, SHIFT)
     return image
 
@@ -139,39 +144,55 @@ class Renderer:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE)
 
-  def _faces(self, camera, soup, eye, yaw):
-    """Visible quads, far to near: (list of [K,2] int32, list of RGB)."""
-    away = np.hypot(*(soup.anchors - eye[:2]).T)                    # [G]
-    index = np.flatnonzero(self._near(camera, soup, eye, yaw)[soup.group])
+  def _faces(self, soup, eyes, yaws):
+    """What each camera sees, far to near: C lists of ([K,2] int32, RGB).
+
+    All cameras at once: there are few quads, so that calls cost more than
+    what they compute.
+
+    Args:
+      eyes [C,3], yaws [C]: where the cameras are.
+    """
+    away = np.hypot(*(soup.anchors - eyes[:, None, :2]).transpose(2, 0, 1))
+    view, index = np.nonzero(self._near(soup, eyes, yaws)[:, soup.group])
     facing = np.einsum("qc,qc->q", soup.normals[index],
-                       eye - soup.quads[index, 0]) > 0
-    index = index[facing]
-    points = cameras.world_to_camera(soup.quads[index], eye, yaw)   # [Q,4,3]
+                       eyes[view] - soup.quads[index, 0]) > 0
+    view, index = view[facing], index[facing]
+    points = cameras.world_to_camera(
+        soup.quads[index], eyes[view, None], yaws[view, None])      # [Q,4,3]
     depth, right = points[..., 0], points[..., 1]                   # [Q,4]
-    edge = depth * (camera.size[0] / 2 / camera.focal)
+    edge = depth * self._slope[view, None]
     seen = ((depth.max(1) > NEAR)
             & ((right - edge).min(1) < 0) & ((-right - edge).min(1) < 0))
-    index, points = index[seen], points[seen]
-    away = away[soup.group[index]]                                  # [Q]
-    order = np.argsort(-away, kind="stable")
-    index, points, away = index[order], points[order], away[order]
+    view, index, points = view[seen], index[seen], points[seen]
+    away = away[view, soup.group[index]]                            # [Q]
+    order = np.lexsort((-away, view))  # stable
+    view, index, away = view[order], index[order], away[order]
+    points = points[order]
     veil = self._look.veil(away)[:, None]
     colours = (soup.colours[index] * self._look.light * (1 - veil)
                + np.array(self._look.horizon) * veil)
-    front = points.reshape(-1, 3).copy()
-    front[:, 0] = np.maximum(front[:, 0], NEAR)
-    polygons = list(_fixed(camera.project(front)).reshape(-1, 4, 2))
+    front = points.copy()
+    front[..., 0] = np.maximum(front[..., 0], NEAR)
+    polygons = list(_fixed(self._projected(front, view[:, None])))
     for i in np.flatnonzero(points[..., 0].min(1) <= NEAR):
-      polygons[i] = _fixed(camera.project(clip_near(points[i])))
-    return polygons, np.minimum(colours, 255).tolist()
+      polygons[i] = _fixed(self._projected(clip_near(points[i]), view[i]))
+    painted = list(zip(polygons, np.minimum(colours, 255).tolist()))
+    ends = np.searchsorted(view, np.arange(len(eyes) + 1))
+    return [painted[a:b] for a, b in zip(ends, ends[1:])]
 
-  def _near(self, camera, soup, eye, yaw):
-    """Objects that may reach into the view: [G] bool."""
-    delta = soup.anchors - eye[:2]                                  # [G,2]
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    depth = delta[:, 0] * cos + delta[:, 1] * sin
-    right = delta[:, 1] * cos - delta[:, 0] * sin
-    edge = depth * (camera.size[0] / 2 / camera.focal)
+  def _projected(self, points, view):
+    """Camera-frame points [...,3] -> pixels [...,2] of the cameras `view`."""
+    return (points[..., 1:] / points[..., :1] * self._focal[view][..., None]
+            + self._centre)
+
+  def _near(self, soup, eyes, yaws):
+    """Objects that may reach into the views: [C,G] bool."""
+    dx, dy = (soup.anchors - eyes[:, None, :2]).transpose(2, 0, 1)  # [C,G]
+    cos, sin = np.cos(yaws)[:, None], np.sin(yaws)[:, None]
+    depth = dx * cos + dy * sin
+    right = dy * cos - dx * sin
+    edge = depth * self._slope[:, None]
     slack = 2.0 * soup.radii
     return ((depth > -soup.radii) & (depth < FAR)
             & (np.abs(right) < np.maximum(edge, 0.0) + slack))

@@ -51,6 +51,7 @@ class Town:
   names: dict = dataclasses.field(default_factory=dict)
   paint: list = dataclasses.field(default_factory=list)
   drivable: list = dataclasses.field(default_factory=list)
+  _boxes: tuple | np.ndarray = ()
 
   def add_lane(self, start, end, path, name):
     """Adds a lane along a Path; returns its index."""
@@ -65,12 +66,29 @@ class Town:
     Outside junctions the heading is ignored, as CARLA's map does, so that a
     car that overtakes in the opposing lane is reported there.
     """
-    def cost(item):
-      index, name = item
+    best, found = np.inf, None
+    for far, rank, index, name in sorted(self._by_distance(position)):
+      if far - paths.STEP > best:
+        break
       lane = self.network.get_lane(index)
       weight = 2.0 if name.is_junction else 0.0
-      return lane.distance_with_heading(position, heading, weight)
-    return min(self.names.items(), key=cost)
+      cost = lane.distance_with_heading(position, heading, weight)
+      if (cost, rank) < (best, found[0] if found else 0):
+        best, found = cost, (rank, index, name)
+    return found[1:]
+
+  def _by_distance(self, position):
+    """(least distance, rank, lane index, LaneName) of every lane: no point of
+    a lane is nearer than the rectangle around all of it."""
+    if len(self._boxes) != len(self.names):
+      self._boxes = np.array([
+          [path.xy.min(0), path.xy.max(0)] for path in (
+              self.network.get_lane(index).path for index in self.names)])
+    beyond = np.maximum(self._boxes[:, 0] - position,
+                        position - self._boxes[:, 1])      # [L,2]
+    far = np.hypot(*np.maximum(beyond, 0.0).T)
+    return [(d, i, *item) for i, (d, item) in enumerate(zip(
+        far.tolist(), self.names.items()))]
 
   @property
   def bounds(self):

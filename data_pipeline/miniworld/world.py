@@ -9,6 +9,7 @@ Units and axes are CARLA's: metres, radians, x forward, y right, yaw growing
 to the right. A tick is 0.05 s. Everything follows from (scenario, seed).
 """
 
+import copy
 import dataclasses
 import math
 
@@ -106,6 +107,17 @@ class World:
     self._tick, self.progress, self._sight = 0, 0.0, None
     self._state = self._sense(0.0, 0.0)
     return self._state
+
+  def fork(self):
+    """A World in the same state that goes on by itself.
+
+    What never changes (ground, lanes, meshes) is shared, which makes it cheap.
+    """
+    town = self.scene.town
+    shared = [self.ground, self.renderer, self.scene.route, town, town.network,
+              *(town.network.get_lane(index) for index in town.names),
+              self._still_life, *(a.mesh for a in self.scene.actors)]
+    return copy.deepcopy(self, {id(x): x for x in shared})
 
   def step(self, control):
     """One tick of 0.05 s; returns the new State."""

@@ -22,6 +22,18 @@ def drive(move, start=33.0):
   return town, towns.route(town, lanes[move], start, 18.0)
 
 
+def test_the_lane_at_a_point_is_the_nearest_of_all():
+  town, _ = crossing()
+  rng = np.random.default_rng(0)
+  low, high = np.array(town.bounds).reshape(2, 2)
+  for _ in range(200):
+    point, heading = rng.uniform(low, high), rng.uniform(-np.pi, np.pi)
+    cost = lambda index: town.network.get_lane(index).distance_with_heading(
+        point, heading, 2.0 if town.names[index].is_junction else 0.0)
+    nearest = min(town.names, key=cost)
+    assert town.lane_at(point, heading) == (nearest, town.names[nearest])
+
+
 def test_own_and_opposing_lanes_have_opposite_signs():
   town = towns.street(100.0, own=2, opposing=1)
   ids = [town.lane_at(np.array([50.0, y]), 0.0)[1].lane_id

@@ -19,6 +19,27 @@ def drive(scenario, seed, control, ticks):
   return world, states
 
 
+def test_a_fork_goes_the_same_way_and_by_itself():
+  world, _ = drive("VanillaSignalizedTurnEncounterRedLight", 2,
+                   Control(throttle=0.4), 30)
+  before, places = world.state(), [a.position.copy() for a in
+                                   world.scene.actors]
+  one, two = world.fork(), world.fork()
+  for _ in range(100):  # long enough for the lights to change
+    states = [each.step(Control(throttle=0.3, steer=0.02))
+              for each in (one, two)]
+  for name in ("position", "gnss", "acceleration"):
+    np.testing.assert_array_equal(*(getattr(s, name) for s in states))
+  np.testing.assert_array_equal(one.cameras()["rgb_front"],
+                                two.cameras()["rgb_front"])
+  assert world.state() is before
+  for actor, place in zip(world.scene.actors, places):
+    np.testing.assert_array_equal(actor.position, place)
+  for _ in range(100):
+    world.step(Control(throttle=0.3, steer=0.02))
+  np.testing.assert_array_equal(world.state().gnss, states[0].gnss)
+
+
 def test_steering_right_turns_right():
   _, states = drive("ParkedObstacle", 1, Control(throttle=0.3, steer=0.2), 20)
   assert states[0].heading == 0.0
