@@ -18,13 +18,14 @@ def get_config(arg=None):
   rest = ",".join(p for p in parts if p not in ("stage=1", "stage=2"))
   c = (stage2 if second else stage1).get_config(rest)
   c.model.update(
-      vision_width=64, vision_layers=3, vision_heads=2, vision_mlp=192,
-      image_size=80, patch_size=16, vlm_width=64, vlm_mlp=192,
-      expert_width=64, expert_mlp=128, layers=4, heads=2, head_dim=32,
+      # Few pixels: at this budget more routes and more updates teach more.
+      vision_width=64, vision_layers=1, vision_heads=2, vision_mlp=192,
+      image_size=24, patch_size=12, vlm_width=64, vlm_mlp=192,
+      expert_width=64, expert_mlp=128, layers=3, heads=2, head_dim=32,
       moe_layers=2, vocab_size=64, text_len=6, dtype="float32", remat="none")
   c.prompt_ids = (2, 5, 6, 7)
   c.global_batch = c.per_device_batch = 48
-  c.total_updates = 100 if second else 850
+  c.total_updates = 60 if second else 1500
   rate = 2e-4 if second else 2e-3
   c.optim.update(action_lr=2 * rate, vlm_lr=rate, min_lr=1e-6,
                  warmup_updates=50, cycle_updates=c.total_updates + 50)
@@ -37,9 +38,9 @@ def get_config(arg=None):
       root="{data}/routes", labels_root="{data}",
       val_list="{data}/val_routes.txt", ram_budget_gb=1.0,
       workers=2, augment=False)  # in a few epochs it takes more than it gives
-  # The routers need many scenes more than long ones; but turns come late.
-  c.data.record = dict(scenarios=("all",), train_seeds=10, val_seeds=2,
-                       width_px=256, height_px=144, max_frames=80,
-                       handovers=True)
+  # The routers need many scenes more than long ones.
+  c.data.record = dict(scenarios=("all",), train_seeds=20, val_seeds=2,
+                       width_px=160, height_px=90, max_frames=50,
+                       val_max_frames=80, handovers=True)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 100, 2, 0
   return c

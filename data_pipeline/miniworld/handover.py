@@ -1,11 +1,16 @@
-"""Recordings that begin where another driver left the car.
+"""Recordings that begin in the middle of a drive.
 
 Whoever learns from the expert alone never sees what his own mistakes lead to:
 too fast before a red light, half a metre off the lane, slow where nothing is in
-the way. Here a driver who sees nobody goes first, unrecorded, and the expert
-takes over as late as he can still do so without an infraction. The recorded
-plans are all the expert's.
+the way. So for odd seeds a driver who sees nobody goes first, unrecorded, and
+the expert takes over as late as he can still do so without an infraction. For
+even seeds the expert has the wheel from the start, and half of the recordings
+begin with it, half at some later moment. As in a drive of a policy the car
+stands on the brake at first, so that starting is learnt too. The recorded plans
+are all the expert's.
 """
+
+import functools
 
 import numpy as np
 
@@ -22,30 +27,40 @@ EARLIER = 0.8        # of the last try
 
 
 def begin(kind, seed, size):
-  """A World of (kind, seed) at the moment at which the expert takes over.
+  """A World of (kind, seed) at the moment at which the recording begins.
 
-  As in a drive of a policy the car stands on the brake at first. Where no
-  handover goes well the expert has the wheel from the start.
+  Where no moment goes well, at which another driver could hand over, it is the
+  start, without the brake.
   """
   rng = np.random.default_rng([int(names.number(kind, seed)), 3])
-  last, speed = int(rng.integers(ticks.TICKS, LATEST)), rng.uniform(*SPEEDS)
-  moments = []
-  while last >= ticks.TICKS:
-    moments.append(last)
-    last = int(EARLIER * last)
-  reached = _driven(kind, seed, size, {0, *moments}, speed,
-                    rng.uniform(-OFFSET, OFFSET))
+  last = int(rng.integers(ticks.TICKS, LATEST))
+  speed, offset = rng.uniform(*SPEEDS), rng.uniform(-OFFSET, OFFSET)
+  moments = [ticks.TICKS]
+  if seed % 4:
+    moments = _earlier(last)
+  first = experts.Expert if seed % 2 == 0 else functools.partial(
+      drivers.Blind, speed=speed, offset=offset)
+  reached = _driven(kind, seed, size, {0, *moments}, first)
   for moment in moments:
     if moment in reached and _is_safe(reached[moment].fork()):
       return reached[moment]
   return reached[0]
 
 
-def _driven(kind, seed, size, moments, speed, offset):
+def _earlier(last):
+  """Ticks to try, from the last one on, each EARLIER than the one before."""
+  moments = []
+  while last >= ticks.TICKS:
+    moments.append(last)
+    last = int(EARLIER * last)
+  return moments
+
+
+def _driven(kind, seed, size, moments, make):
   """{tick: World} at those ticks that the first driver comes to."""
   world = worlds.World(size)
   state, reached = world.reset(kind, seed), {}
-  first = drivers.Blind(world, speed, offset)
+  first = make(world)
   while not state.finished:
     if state.tick in moments:
       reached[state.tick] = world.fork()

@@ -42,8 +42,8 @@ def route_name(scene, seed):
 
 def record(out_dir, scenario_types=None, seeds=SEEDS,
            val_seeds=range(VAL_SEED, VAL_SEED + 2), *, size=(320, 180),
-           quality=90, max_frames=MAX_FRAMES, handovers=False, workers=2,
-           progress=None):
+           quality=90, max_frames=MAX_FRAMES, val_max_frames=None,
+           handovers=False, workers=2, progress=None):
   """Writes a data folder, or completes one that these arguments began.
 
   Args:
@@ -54,8 +54,9 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       the default is far above Bench2Drive's 20 because a person who is 4
       pixels wide at 320x180 would drown in 8x8 blocks.
     max_frames: a route ends after this many frames (10 Hz).
-    handovers: routes of odd training seeds begin where another driver left
-      the car, see handover.py.
+    val_max_frames: the same of validation routes; None for the same number.
+    handovers: training routes begin in the middle of a drive, half of them
+      where another driver left the car, see handover.py.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -66,13 +67,15 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     DataError: out_dir holds something else, or another recording.
   """
   plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-               handovers)
+               val_max_frames, handovers)
   known = _claim(out_dir, plan)
   if known:
     return known
   jobs = [{"out_dir": out_dir, "kind": kind, "seed": seed, "size": list(size),
-           "quality": quality, "max_frames": max_frames,
-           "handed_over": handovers and seed in plan["seeds"] and seed % 2 == 1}
+           "quality": quality,
+           "max_frames": (max_frames if seed in plan["seeds"]
+                          else val_max_frames or max_frames),
+           "handed_over": handovers and seed in plan["seeds"]}
           for seed in [*plan["seeds"], *plan["val_seeds"]]
           for kind in plan["scenarios"]]
   names = {}
@@ -102,7 +105,7 @@ def _run(jobs, workers):
 
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-          handovers):
+          val_max_frames, handovers):
   """The checked arguments that decide the bytes, as JSON would hold them."""
   kinds = list(scenario_types or names.FIRST)
   for kind in kinds:
@@ -123,6 +126,8 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   plan = {"format": FORMAT, "scenarios": kinds, "seeds": seeds,
           "val_seeds": val_seeds, "size": list(size), "quality": quality,
           "max_frames": max_frames}
+  if val_max_frames:
+    plan["val_max_frames"] = val_max_frames
   if handovers:
     plan["handovers"] = True
   return plan

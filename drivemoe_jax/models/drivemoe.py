@@ -39,6 +39,7 @@ class DriveMoE(nn.Module):
       even where another one was sampled (as released), "sample" by the sample.
     softcap: attention logits are capped for every stream, although PaliGemma
       was trained without (as released); 0 switches it off.
+    unroll: layers one after the other in the program, in place of loops.
   """
 
   vision_width: int
@@ -81,6 +82,7 @@ class DriveMoE(nn.Module):
   softcap: float = 50.0
   dtype: jnp.dtype = jnp.float32
   remat: str = "none"
+  unroll: bool = False
 
   @property
   def tokens(self):
@@ -104,7 +106,7 @@ class DriveMoE(nn.Module):
     self.img = siglip.Siglip(
         self.vision_width, self.vision_layers, self.vision_heads,
         self.vision_mlp, self.image_size, self.patch_size, self.vlm_width,
-        self.vision_norm_eps, self.dtype, self.remat)
+        self.vision_norm_eps, self.dtype, self.remat, self.unroll)
     self.llm = parts.Gemma(self.vocab_size, names, vlm)
     self.expert = parts.Expert(self.moe_layers, names, expert,
                          self.skill_experts + self.shared_experts)
@@ -123,7 +125,7 @@ class DriveMoE(nn.Module):
         self.layers, self.moe_layers, self.llm.layers,
         self.expert.stream("proprio")[0], self.expert.stream("action")[0],
         self.router.skill if self.moe_layers else None, self.top_k,
-        self.shared_experts, self.softcap, self.remat)
+        self.shared_experts, self.softcap, self.remat, self.unroll)
 
   @nn.nowrap
   def check(self):

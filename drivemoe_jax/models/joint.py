@@ -93,6 +93,7 @@ class JointTransformer(nn.Module):
   shared_experts: int
   softcap: float
   remat: str
+  unroll: bool = False
 
   @nn.compact
   def __call__(self, streams, allowed, positions, condition=None, *,
@@ -121,7 +122,8 @@ class JointTransformer(nn.Module):
         self.sow("intermediates", "router_input", router_input)
         out = self._route(router_input, skill)
       layer = precision.scan_layers(
-          JointLayer, size, self.remat, in_axes=(0,) + (nn.broadcast,) * 4)
+          JointLayer, size, self.remat, (0,) + (nn.broadcast,) * 4,
+          self.unroll)
       (streams, router_input), kept[name] = layer(
           getattr(self.vlm, name), self.proprio[name], self.action[name],
           self.softcap, keep_cache, name == "last",  # pyright: ignore[reportCallIssue]

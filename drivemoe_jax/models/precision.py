@@ -113,7 +113,7 @@ REMAT = {
 }
 
 
-def scan_layers(block, length, remat, in_axes=()):
+def scan_layers(block, length, remat, in_axes=(), unroll=False):
   """Lifts a block to `length` layers whose parameters lead with that axis.
 
   Args:
@@ -121,8 +121,10 @@ def scan_layers(block, length, remat, in_axes=()):
     length: number of layers in the stack.
     remat: "none", "dots" (matrix products are kept) or "full".
     in_axes: 0 or nn.broadcast for each input beside the carry.
+    unroll: one layer after the other in the program, in place of a loop.
   """
   if remat != "none":
     block = nn.remat(block, prevent_cse=False, policy=REMAT[remat])
   return nn.scan(block, variable_axes={"params": 0, "intermediates": 0},
-                 split_rngs={"params": True}, in_axes=in_axes, length=length)
+                 split_rngs={"params": True}, in_axes=in_axes, length=length,
+                 unroll=length if unroll else 1)

@@ -94,10 +94,12 @@ class Encoder(nn.Module):
   norm_eps: float
   dtype: jnp.dtype
   remat: str
+  unroll: bool
 
   @nn.compact
   def __call__(self, x):                                 # [B,N,W] -> [B,N,W]
-    stack = precision.scan_layers(EncoderBlock, self.layers, self.remat)
+    stack = precision.scan_layers(EncoderBlock, self.layers, self.remat,
+                                  unroll=self.unroll)
     x, _ = stack(self.heads, self.mlp, self.norm_eps, self.dtype,
                  name="encoderblock")(x)
     return precision.layer_norm(self.norm_eps, self.dtype,
@@ -120,6 +122,7 @@ class Siglip(nn.Module):
   norm_eps: float
   dtype: jnp.dtype
   remat: str
+  unroll: bool = False
 
   @nn.compact
   def __call__(self, images):
@@ -132,7 +135,7 @@ class Siglip(nn.Module):
                           (1, tokens, self.width))
     x = x + position.astype(self.dtype)
     x = Encoder(self.layers, self.heads, self.mlp, self.norm_eps, self.dtype,
-                self.remat, name="Transformer")(x)
+                self.remat, self.unroll, name="Transformer")(x)
     self.sow("intermediates", "vision_features", x)
     x = precision.dense(self.out_width, self.dtype, name="head")(x)
     self.sow("intermediates", "projected", x)

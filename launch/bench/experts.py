@@ -13,13 +13,13 @@ def add_arguments(parser):
   parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
 
 
-def run(args, say):
-  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
-  width = {}
+def race(args):
+  """speed.Race of the ways to compute a layer."""
+  config = speed.load_config(args)
+  width = 2 if config.model.dtype == "bfloat16" else 4
 
-  def sides(config, path, args):
+  def makers(path):
     from launch.bench import jax_sides
-    width["bytes"] = 2 if config.model.dtype == "bfloat16" else 4
     made = {"jax": (jax_sides.Experts, config, path, args.batch_sizes)}
     if args.against:
       from launch.bench import torch_sides
@@ -32,6 +32,11 @@ def run(args, say):
     one = batch == 1 and "trajectory" in name
     touched = ((model.top_k if one else model.skill_experts)
                + model.shared_experts)
-    return floor.experts(ceilings, model, batch, width["bytes"], touched)
+    return floor.experts(ceilings, model, batch, width, touched)
 
-  return speed.run(args, say, sides=sides, floors=floors)
+  return speed.Race(config, makers, floors)
+
+
+def run(args, say):
+  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
+  return speed.run(args, say, race(args))

@@ -11,6 +11,7 @@ import time
 from drivemoe_jax.plan import flops, traffic
 
 SHAPES = ((788, 512, 2048), (1024, 1024, 1024), (2048, 2048, 2048))
+GPU_SHAPES = ((8192, 8192, 8192),)  # less does not fill it
 COPIED = 2**26                 # elements
 TRIES = 8
 
@@ -32,11 +33,13 @@ class Ceilings:
         a, b, preferred_element_type=jnp.dtype(self._dtype)))
     # In place: memory that is new at every call would cost more than copying.
     copy = jax.jit(lambda a: a + jnp.ones((), a.dtype), donate_argnums=0)
-    best = 0.0
-    for m, k, n in SHAPES:
-      a, b = jnp.ones((m, k), self._dtype), jnp.ones((k, n), self._dtype)
+    best, device = 0.0, jax.devices()[0]
+    draw = lambda *shape: jax.random.normal(jax.random.key(0), shape,
+                                            self._dtype)
+    for m, k, n in SHAPES + (GPU_SHAPES if device.platform == "gpu" else ()):
+      a, b = draw(m, k), draw(k, n)
       best = max(best, 2 * m * k * n / _fastest(product, a, b))
-    held = [jnp.ones((COPIED,), self._dtype)]
+    held = [draw(COPIED)]
     size = 2 * held[0].nbytes
 
     def turn():
@@ -44,7 +47,6 @@ class Ceilings:
       return held
 
     bandwidth = size / _fastest(turn)
-    device = jax.devices()[0]
     return 0.0, {"flops": best, "bandwidth": bandwidth,
                  "device": f"{device.platform}: {device.device_kind}"}
 

@@ -13,23 +13,27 @@ def add_arguments(parser):
   parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1])
 
 
-def run(args, say):
-  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
+def race(args):
+  """speed.Race of the samplers."""
   args.batch_size = min(args.batch_sizes)
   flags.check_positive(args, "batch_size")
-  steps = []
+  config = speed.load_config(args)
 
-  def sides(config, path, args):
+  def makers(path):
     from launch.bench import jax_sides
-    steps.append(config.flow.steps)
-    made = {"jax": (jax_sides.Sampler, config, path, args.batch_sizes)}
+    made = {"jax": (jax_sides.Sampler, config, path, args.batch_sizes),
+            "jax apart": (jax_sides.Sampler, config, path, args.batch_sizes,
+                          True)}
     if args.against:
       from launch.bench import torch_sides
       made |= {form: (torch_sides.Sampler, config, path, args.batch_sizes,
                       args.threads, form) for form in speed.PYTORCH}
     return made
 
-  return speed.run(
-      args, say, sides=sides,
-      floors=lambda ceilings, model, name: floor.plan(
-          ceilings, model, int(name.split()[1]), steps[0]))
+  return speed.Race(config, makers, lambda ceilings, model, name: floor.plan(
+      ceilings, model, int(name.split()[1]), config.flow.steps))
+
+
+def run(args, say):
+  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
+  return speed.run(args, say, race(args))

@@ -8,6 +8,8 @@ import numpy as np
 from data_pipeline import prompt, spec
 from drivemoe_jax.models import drivemoe
 
+BLOCK = 4_000_037  # prime, so that no two rows of a weight are the same
+
 
 def export(config, path):
   """Writes random weights of a config's model as an official file."""
@@ -16,13 +18,14 @@ def export(config, path):
   from drivemoe_jax import build
   from drivemoe_jax import step as steps
   from drivemoe_jax.weights import read, write
-  rng, model = np.random.default_rng(0), build.model(config)
+  model = build.model(config)
+  # One block again and again: billions of draws would take minutes.
+  block = np.random.default_rng(0).standard_normal(BLOCK, np.float32)
 
   def leaf(shape):
     # Norm gains and biases off their start; products keep the scale.
     deviation = shape[-2] ** -0.5 if len(shape) > 2 else 0.1
-    return (deviation * rng.standard_normal(shape, np.float32)).astype(
-        np.float32)
+    return np.resize((deviation * block).astype(config.model.dtype), shape)
 
   params = jax.tree.map(lambda x: leaf(x.shape), steps.param_shapes(model))
   counts = lambda found, classes: found or (1,) * len(classes)

@@ -12,34 +12,44 @@ import numpy as np
 
 from drivemoe_jax import build, meshes, sharding
 from drivemoe_jax import step as steps
-from drivemoe_jax.evaluators import predict
 from drivemoe_jax.models import experts, precision, routers, sampling
+from drivemoe_jax.plan import shapes
 from drivemoe_jax.weights import read
 from launch.bench import inputs
 
 
 def load(config, path):
-  """(model, parameters on the device) of an official file."""
+  """(model, parameters on the device) of an official file.
+
+  A file of the whole model serves one with fewer views as well.
+  """
   model = build.model(config)
-  params = read.load(path, steps.param_shapes(model)).params
+  like = shapes.serving(model)  # as the file has them: half the bytes
+  params = read.load(path, like, allowed=read.Allowed(extra=".*")).params
   return model, jax.tree.map(jnp.asarray, params)
 
 
 class Sampler:
-  """Plans from images on the host to waypoints on the host."""
+  """Plans from images on the host to waypoints on the host.
+
+  `apart` hands the layers' weights over one by one and unrolls the layers.
+  """
 
   may_fail = ()
 
-  def __init__(self, config, path, batches):
+  def __init__(self, config, path, batches, apart=False):
     self._config = config
-    self._model, params = load(config, path)
-    self._params = jax.jit(predict.serving_weights, static_argnums=1)(
-        params, self._model.dtype)
+    self._model, self._params = load(config, path)
+    self._model = self._model.clone(remat="none")
+    if apart:
+      self._model = self._model.clone(unroll=True)
+      self._params = layers_apart(self._params)
     self.names = {f"batch {b}": b for b in batches}
 
     def sample(params, batch):
-      return sampling.sample(self._model, params, **batch,
-                             steps=config.flow.steps, clip=config.flow.clip)
+      return sampling.sample(
+          self._model, layers_together(params) if apart else params, **batch,
+          steps=config.flow.steps, clip=config.flow.clip)
 
     self._sample = jax.jit(sample)
 
@@ -48,8 +58,33 @@ class Sampler:
     start = time.perf_counter()
     action, out = jax.device_get(self._sample(self._params, batch))
     ms = 1e3 * (time.perf_counter() - start)
-    return ms, {"action": action, "camera_logits": out["camera_logits"],
-                "skill_logits": out["skill_logits"]}
+    logits = ("camera_logits", "skill_logits")
+    return ms, {"action": action} | {
+        name: out[name] for name in logits if out[name] is not None}
+
+  def peak(self):
+    return device_peak()
+
+
+def layers_apart(params):
+  """Stacked leaves [L,...] -> tuples of L leaves."""
+  def leaf(path, x):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    stacked = "/layers/" in name or "/encoderblock/" in name
+    return tuple(x) if stacked else x
+
+  return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def layers_together(params):
+  """The inverse; the compiler sees through it where layers are unrolled."""
+  return jax.tree.map(lambda x: jnp.stack(x) if isinstance(x, tuple) else x,
+                      params, is_leaf=lambda x: isinstance(x, tuple))
+
+
+def device_peak():
+  """Most bytes that this process held on its device; None where untold."""
+  return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
 class Update:
@@ -59,28 +94,40 @@ class Update:
   names = ("update",)
 
   def __init__(self, config, path, batch):
-    self._config, self._batch = config, batch
-    self._model = build.model(config)
-    _, params = load(config, path)
+    self._config, self._path, self._batch = config, path, batch
+    self._model, self._state = build.model(config), None
     sizes = {"data": 1, "fsdp": 1, "expert": 1}
     self._mesh = meshes.make_mesh(sizes)
-    tx = build.optimizer(config, params)
-    shardings = steps.state_shardings(self._model, tx, self._mesh)
-    self._state = steps.state_from(params, tx, self._mesh)
-    self._step = steps.jit_train_step(
-        build.train_step(config, self._model, tx, sizes, shardings.params),
-        self._mesh, shardings)
+    self._tx, state = shapes.state(config)
+    shardings = sharding.infer_state(state, shapes.params(self._model),
+                                     self._mesh)
+    step = steps.jit_train_step(
+        build.train_step(config, self._model, self._tx, sizes,
+                         shardings.params), self._mesh, shardings)
+    with sharding.activate(self._mesh):
+      self._step = step.lower(state, shapes.batch(self._model, batch),
+                              shapes.key()).compile()
+
+  def _first_state(self):
+    _, params = load(self._config, self._path)
+    wide = jax.jit(lambda tree: jax.tree.map(
+        lambda x: x.astype(jnp.float32), tree), donate_argnums=0)
+    return steps.state_from(wide(params), self._tx, self._mesh)
 
   def call(self, name, seed):
     del name
     batch = inputs.update(self._model, self._config, self._batch, seed)
     with sharding.activate(self._mesh):
+      self._state = self._state or self._first_state()
       start = time.perf_counter()
       self._state, metrics = self._step(
           self._state, steps.put_batch(batch, self._mesh), jax.random.key(0))
       jax.block_until_ready((self._state, metrics))
       ms = 1e3 * (time.perf_counter() - start)
     return ms, {k: metrics[k] for k in ("loss", "grad_norm")}
+
+  def peak(self):
+    return device_peak()
 
 
 def dense(x, weights, gating, linear, active, dtype):
@@ -159,6 +206,7 @@ class Experts:
   def __init__(self, config, path, batches):
     self._model, params = load(config, path)
     layer = params["expert"]["action"]["layers"]["last"]["moe"]
+    del params
     self._layer = jax.tree.map(lambda x: x[0].astype(self._model.dtype), layer)
     self._config = config
     self.names = {

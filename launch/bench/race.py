@@ -3,9 +3,11 @@
 So no one has the quiet minute, no library's threads stand in another's way,
 and memory is told apart. A side is an object with `names`, the programs it
 offers, and call(name, seed) -> (ms, {name: array}): fresh inputs made from the
-seed before the clock starts, results on the host before it stops.
+seed before the clock starts, results on the host before it stops. One that
+knows better than the operating system how much memory it takes has peak().
 """
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
@@ -40,22 +42,69 @@ def run(makers, runs, threads, say):
       sides[side] = stack.enter_context(_Worker(maker, threads))
     found = {}
     for side, worker in sides.items():
-      for name in worker.ask("names"):
-        answer = worker.ask("first", name)
-        found[side, name] = answer | {"ms": []}
-        if "failed" in answer:
-          say(f"bench: {side}, {name} left out: {answer['failed']}")
-        else:
-          say(f"bench: {side}, {name}: compiled and warm in "
-              f"{answer['compile_s']:.1f} s")
-    racing = [key for key, value in found.items() if "failed" not in value]
-    for turn in range(runs):
-      for side, name in racing:
-        found[side, name]["ms"].append(
-            sides[side].ask("call", name, WARMUP + turn))
-    for side, name in racing:
-      found[side, name]["peak_bytes"] = sides[side].ask("peak", name)
+      found |= _compile(side, worker, say)
+    _take_turns(sides, found, runs)
   return found
+
+
+def run_in_groups(groups, runs, threads, say):
+  """Like `run`, for a device whose programs take longer to compile than to run.
+
+  Args:
+    groups: makers as for `run`. The sides of all groups are made and those of
+      a group compiled at the same time; one group after another then takes its
+      turns and frees its memory.
+
+  Yields:
+    Of each group what `run` returns. A side that breaks is left out.
+  """
+  with contextlib.ExitStack() as stack:
+    pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(64))
+    stacks = [stack.enter_context(contextlib.ExitStack()) for _ in groups]
+    sides = [{side: own.enter_context(_Worker(maker, threads))
+              for side, maker in makers.items()}
+             for own, makers in zip(stacks, groups)]
+    made = {worker: pool.submit(worker.ask, "names")
+            for group in sides for worker in group.values()}
+    for own, group in zip(stacks, sides):
+      def prepared(side, worker):
+        made[worker].exception()  # told below
+        return _compile(side, worker, say)
+
+      waiting = {side: pool.submit(prepared, side, worker)
+                 for side, worker in group.items()}
+      found = {}
+      for side, future in waiting.items():
+        try:
+          found |= future.result()
+        except errors.ConfigError as error:
+          say(f"bench: {side} left out: {error}")
+          found[side, ""] = {"failed": str(error)}
+      _take_turns(group, found, runs)
+      yield found
+      own.close()
+
+
+def _compile(side, worker, say):
+  """{(side, name): what is known of each of its programs before it races}."""
+  found = {}
+  for name in worker.ask("names"):
+    found[side, name] = answer = worker.ask("first", name) | {"ms": []}
+    say(f"bench: {side}, {name} " + (
+        f"left out: {answer['failed']}" if "failed" in answer else
+        f"compiled and warm in {answer['compile_s']:.1f} s"))
+  return found
+
+
+def _take_turns(sides, found, runs):
+  """Adds times and peaks to `found`."""
+  racing = [key for key, value in found.items() if "failed" not in value]
+  for turn in range(runs):
+    for side, name in racing:
+      found[side, name]["ms"].append(
+          sides[side].ask("call", name, WARMUP + turn))
+  for side, name in racing:
+    found[side, name]["peak_bytes"] = sides[side].ask("peak", name)
 
 
 class _Worker:
@@ -92,6 +141,8 @@ def _serve(pipe, maker, threads):
   """Runs in the new process, until the pipe closes."""
   if hasattr(os, "sched_setaffinity"):  # XLA counts these, torch is told
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+  # Several sides share a GPU, of which one would take three quarters at once.
+  os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   side, peaks = None, {}
   with contextlib.suppress(EOFError, OSError):
     while True:
@@ -108,7 +159,7 @@ def _answer(side, peaks, question, name=None, seed=0):
   if question == "names":
     return list(side.names)
   if question == "peak":
-    return peaks[name]
+    return (side.peak() if hasattr(side, "peak") else None) or peaks[name]
   if question == "first":
     return _first(side, name)
   with _watch(peaks, name):

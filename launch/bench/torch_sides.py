@@ -41,6 +41,10 @@ class _Side:
   def move(self, batch):
     return {k: torch.from_numpy(v).to(self.device) for k, v in batch.items()}
 
+  def peak(self):
+    return (torch.cuda.max_memory_allocated() if self.device == "cuda"
+            else None)
+
   def clock(self):
     if self.device == "cuda":
       torch.cuda.synchronize()
@@ -75,7 +79,8 @@ class Sampler(_Side):
     with torch.no_grad():
       out = self._port.sample(self.move(batch), self.config.flow.steps,
                               self.config.flow.clip)
-    found = {k: v.float().cpu().numpy() for k, v in out.items()}
+    found = {k: v.float().cpu().numpy() for k, v in out.items()
+             if v is not None}
     return 1e3 * (self.clock() - start), found
 
 

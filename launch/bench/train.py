@@ -13,23 +13,21 @@ def add_arguments(parser):
                       help="default: the config's for one device")
 
 
-def run(args, say):
-  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
-  used = {}
-
-  def change(config):
+def race(args):
+  """speed.Race of the training steps."""
+  config = speed.load_config(args)
+  batch = args.batch_size or config.per_device_batch or config.global_batch
+  with config.unlocked():
     config.model.camera_dropout = 0.0
-    batch = args.batch_size or config.per_device_batch or config.global_batch
     config.global_batch = config.per_device_batch = batch
-    used.update(batch=batch, choice=config.camera_choice)
 
-  def sides(config, path, args):
+  def makers(path):
     from launch.bench import jax_sides
-    made = {"jax": (jax_sides.Update, config, path, used["batch"])}
+    made = {"jax": (jax_sides.Update, config, path, batch)}
     if args.against:
       from launch.bench import torch_sides
-      made |= {form: (torch_sides.Update, config, path, used["batch"],
-                      args.threads, form) for form in speed.PYTORCH}
+      made |= {form: (torch_sides.Update, config, path, batch, args.threads,
+                      form) for form in speed.PYTORCH}
     return made
 
   def floors(ceilings, model, name):
@@ -37,8 +35,13 @@ def run(args, say):
     from drivemoe_jax import optim
     from drivemoe_jax import step as steps
     trained = optim.num_trainable(steps.param_shapes(model))
-    return floor.update(ceilings, model, used["batch"], used["choice"],
+    return floor.update(ceilings, model, batch, config.camera_choice,
                         4 * trained)
 
-  result = speed.run(args, say, sides=sides, floors=floors, change=change)
-  return result | {"batch_size": used["batch"]}
+  return speed.Race(config, makers, floors, batch)
+
+
+def run(args, say):
+  """Returns {"rows": [...], "ok", "machine", "ceilings", ...}."""
+  made = race(args)
+  return speed.run(args, say, made) | {"batch_size": made.batch_size}

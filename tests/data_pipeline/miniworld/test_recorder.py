@@ -133,3 +133,13 @@ def test_quality_is_bytes(tmp_path, recorded):
   path = f"routes/{name}/camera/rgb_front/00000.jpg"
   assert (os.path.getsize(tmp_path / "low" / path)
           < 0.7 * os.path.getsize(os.path.join(recorded[0], path)))
+
+
+def test_validation_routes_may_be_longer(tmp_path):
+  summary = recorder.record(
+      str(tmp_path / "data"), workers=1, **SETTINGS | {
+          "scenario_types": ["TJunction"], "max_frames": 3,
+          "val_max_frames": 5})
+  lengths = {name in summary["val_routes"]: frames
+             for name, frames in summary["routes"].items()}
+  assert lengths == {False: 3, True: 5}

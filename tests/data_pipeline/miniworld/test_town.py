@@ -28,9 +28,10 @@ def test_the_lane_at_a_point_is_the_nearest_of_all():
   low, high = np.array(town.bounds).reshape(2, 2)
   for _ in range(200):
     point, heading = rng.uniform(low, high), rng.uniform(-np.pi, np.pi)
-    cost = lambda index: town.network.get_lane(index).distance_with_heading(
-        point, heading, 2.0 if town.names[index].is_junction else 0.0)
-    nearest = min(town.names, key=cost)
+    cost = {index: town.network.get_lane(index).distance_with_heading(
+        point, heading, 2.0 if name.is_junction else 0.0)
+            for index, name in town.names.items()}
+    nearest = min(cost, key=cost.__getitem__)
     assert town.lane_at(point, heading) == (nearest, town.names[nearest])
 
 
