@@ -34,9 +34,9 @@ def add_arguments(parser):
   parser.add_argument("--quality", type=int, default=90,
                       help="JPEG quality, 20..95")
   parser.add_argument("--handovers", action="store_true",
-                      help="training routes begin in the middle of a drive, "
-                      "half of them where another driver left the car: too "
-                      "fast, aside, or slow")
+                      help="training routes of odd seeds begin where another "
+                      "driver left the car: too fast, aside, or slow; those "
+                      "of every fourth seed begin standing")
   parser.add_argument("--workers", type=int, default=2, help="processes")
 
 

@@ -1,16 +1,12 @@
-"""Recordings that begin in the middle of a drive.
+"""Recordings that begin otherwise than the expert would begin.
 
 Whoever learns from the expert alone never sees what his own mistakes lead to:
 too fast before a red light, half a metre off the lane, slow where nothing is in
 the way. So for odd seeds a driver who sees nobody goes first, unrecorded, and
 the expert takes over as late as he can still do so without an infraction. For
-even seeds the expert has the wheel from the start, and half of the recordings
-begin with it, half at some later moment. As in a drive of a policy the car
-stands on the brake at first, so that starting is learnt too. The recorded plans
-are all the expert's.
+every fourth seed the expert begins standing, as every drive of a policy does,
+so that starting is learnt too. The recorded plans are all the expert's.
 """
-
-import functools
 
 import numpy as np
 
@@ -24,50 +20,52 @@ OFFSET = 0.6         # from the route, to either side [m]
 LATEST = 140         # ticks
 WATCHED = 80         # ticks that must go well, and be left to record
 EARLIER = 0.8        # of the last try
+BRAKE = worlds.Control(brake=1.0)
 
 
-def begin(kind, seed, size):
-  """A World of (kind, seed) at the moment at which the recording begins.
+def begin(world):
+  """The World at the moment at which the recording begins.
 
-  Where no moment goes well, at which another driver could hand over, it is the
-  start, without the brake.
+  Where no handover goes well the expert has the wheel from the start.
+
+  Args:
+    world: after its reset; it is driven on, what is returned may be another.
   """
-  rng = np.random.default_rng([int(names.number(kind, seed)), 3])
-  last = int(rng.integers(ticks.TICKS, LATEST))
-  speed, offset = rng.uniform(*SPEEDS), rng.uniform(-OFFSET, OFFSET)
-  moments = [ticks.TICKS]
-  if seed % 4:
-    moments = _earlier(last)
-  first = experts.Expert if seed % 2 == 0 else functools.partial(
-      drivers.Blind, speed=speed, offset=offset)
-  reached = _driven(kind, seed, size, {0, *moments}, first)
-  for moment in moments:
-    if moment in reached and _is_safe(reached[moment].fork()):
-      return reached[moment]
-  return reached[0]
+  if world.seed % 2:
+    return _handed_over(world)
+  if world.seed % 4 == 0:
+    for _ in range(ticks.TICKS):
+      world.step(BRAKE)
+  return world
 
 
-def _earlier(last):
-  """Ticks to try, from the last one on, each EARLIER than the one before."""
+def _handed_over(world):
+  rng = np.random.default_rng(
+      [int(names.number(world.scene.kind, world.seed)), 3])
+  last, speed = int(rng.integers(ticks.TICKS, LATEST)), rng.uniform(*SPEEDS)
   moments = []
   while last >= ticks.TICKS:
     moments.append(last)
     last = int(EARLIER * last)
-  return moments
+  start = world.fork()
+  reached = _driven(world, moments, speed, rng.uniform(-OFFSET, OFFSET))
+  for moment in moments:
+    if moment in reached and _is_safe(reached[moment].fork()):
+      return reached[moment]
+  return start
 
 
-def _driven(kind, seed, size, moments, make):
+def _driven(world, moments, speed, offset):
   """{tick: World} at those ticks that the first driver comes to."""
-  world = worlds.World(size)
-  state, reached = world.reset(kind, seed), {}
-  first = make(world)
+  state, reached = world.state(), {}
+  first = drivers.Blind(world, speed, offset)
   while not state.finished:
     if state.tick in moments:
       reached[state.tick] = world.fork()
     if state.tick == max(moments):
       break
-    state = world.step(worlds.Control(brake=1.0) if state.tick < ticks.TICKS
-                       else first.control())
+    # As in a drive of a policy the car stands on the brake at first.
+    state = world.step(BRAKE if state.tick < ticks.TICKS else first.control())
   return reached
 
 

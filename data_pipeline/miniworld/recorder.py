@@ -55,8 +55,8 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       pixels wide at 320x180 would drown in 8x8 blocks.
     max_frames: a route ends after this many frames (10 Hz).
     val_max_frames: the same of validation routes; None for the same number.
-    handovers: training routes begin in the middle of a drive, half of them
-      where another driver left the car, see handover.py.
+    handovers: training routes of odd seeds begin where another driver left
+      the car, those of every fourth seed standing, see handover.py.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -175,7 +175,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
   if _frames(out_dir, name):
     return name
   if handed_over:
-    world = handover.begin(kind, seed, size)
+    world = handover.begin(world)
   final = os.path.join(out_dir, "routes", name)
   part = os.path.join(out_dir, f".part_{name}")
   for leftover in (part, final):

@@ -9,7 +9,9 @@ import pytest
 
 from data_pipeline import spec
 from drivemoe_jax import step as steps
+from drivemoe_jax.evaluators import predict
 from drivemoe_jax.models import drivemoe, sampling
+from launch.bench import jax_sides
 from tests.models import tiny
 
 FULL = dict(
@@ -222,6 +224,23 @@ def test_remat_changes_no_gradient(remat):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(
       a, b, atol=1e-4 * float(jnp.abs(b).max()) + 1e-6),
       gradients(m.clone(remat=remat))(params, kw), gradients(m)(params, kw))
+
+
+def test_unrolled_layers_are_the_layers_of_the_loop():
+  model, params, kw = tree()
+  kw = {k: v for k, v in kw.items() if k in predict.INPUTS}
+  noise = jax.random.normal(jax.random.key(0), (
+      len(kw["goal"]), model.horizon, model.action_dim))
+
+  def sample(model, params):
+    return sampling.sample(model, params, noise=noise, steps=2, **kw)[0]
+
+  want = steps.jit_once(lambda p: sample(model, p))(params)
+  apart = jax_sides.layers_apart(params)
+  assert jax.tree.structure(apart) != jax.tree.structure(params)
+  got = steps.jit_once(lambda p: sample(
+      model.clone(unroll=True), jax_sides.layers_together(p)))(apart)
+  np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_keeps_float32_parameters_and_stays_near():
