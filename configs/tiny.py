@@ -25,11 +25,10 @@ def get_config(arg=None):
       moe_layers=2, vocab_size=64, text_len=6, dtype="float32", remat="none")
   c.prompt_ids = (2, 5, 6, 7)
   c.global_batch = c.per_device_batch = 48
-  c.total_updates = 40 if second else 900
+  c.total_updates = 60 if second else 1000
   rate = 2e-4 if second else 2e-3
   c.optim.update(action_lr=2 * rate, vlm_lr=rate, min_lr=1e-6,
-                 warmup_updates=min(50, c.total_updates // 4),
-                 cycle_updates=c.total_updates + 50)
+                 warmup_updates=50, cycle_updates=c.total_updates + 50)
   c.loss.camera_counts = c.loss.skill_counts = ()  # of the recorded routes
   # Ten times the routers' loss, as released for pretrained weights, fills the
   # clipped gradient of new ones; the plan then learns half as fast.
@@ -43,7 +42,7 @@ def get_config(arg=None):
       val_list="{data}/val_routes.txt", ram_budget_gb=1.0,
       workers=2, augment=False)  # in a few epochs it takes more than it gives
   # The routers need many scenes more than long ones.
-  c.data.record = dict(scenarios=("all",), train_seeds=14, val_seeds=2,
+  c.data.record = dict(scenarios=("all",), train_seeds=16, val_seeds=2,
                        width_px=160, height_px=90, max_frames=60,
                        val_max_frames=80, handovers=True)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 200, 2, 0
