@@ -83,9 +83,10 @@ class Town:
     if len(self._boxes) != len(self.names):
       self._boxes = np.array([
           [path.xy.min(0), path.xy.max(0)] for path in (
-              self.network.get_lane(index).path for index in self.names)])
-    beyond = np.maximum(self._boxes[:, 0] - position,
-                        position - self._boxes[:, 1])      # [L,2]
+              self.network.get_lane(index).path  # pyright: ignore[reportAttributeAccessIssue]
+              for index in self.names)])
+    low, high = np.moveaxis(np.asarray(self._boxes), 1, 0)  # 2x [L,2]
+    beyond = np.maximum(low - position, position - high)
     far = np.hypot(*np.maximum(beyond, 0.0).T)
     return [(d, i, *item) for i, (d, item) in enumerate(zip(
         far.tolist(), self.names.items()))]
