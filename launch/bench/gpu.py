@@ -15,6 +15,7 @@ from launch.bench import experts, infer, inputs, race, speed, train
 
 # XLA tunes its Triton products for minutes, and the library's are as fast.
 FLAGS = "--xla_gpu_enable_triton_gemm=false"
+REMAT = "dots"  # of the training step; there is memory for it
 # name: benchmark, argument of the config, further arguments
 RACES = {
     "three views": (infer, "", []),
@@ -36,8 +37,6 @@ def add_arguments(parser):
                       help="whose model; override with --config.key=value")
   parser.add_argument("--runs", type=int, default=30,
                       help="timed calls of each program")
-  parser.add_argument("--remat", default="dots",
-                      help="of the training step: none, dots, full")
 
 
 def run(args, say):
@@ -46,7 +45,7 @@ def run(args, say):
   asked = {name: _asked(args, *about) for name, about in RACES.items()}
   made = {name: RACES[name][0].race(arguments)
           for name, arguments in asked.items()}
-  made["training"].config.model.remat = args.remat
+  made["training"].config.model.remat = REMAT
   result = speed.describe(asked["training"]) | {
       "dtype": made["training"].config.model.dtype, "rows": [], "remarks": []}
   different = []
