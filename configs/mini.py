@@ -17,7 +17,8 @@ def get_config(arg=None):
   c = tiny.get_config(arg)
   second = c.stage == 2
   c.total_updates = 100 if second else 9000
-  c.optim.warmup_updates = 25 if second else 200
+  if not second:
+    c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
   c.data.record.train_seeds, c.data.record.val_seeds = 36, 4
   c.log_every, c.save_every = 50, 1000

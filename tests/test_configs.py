@@ -52,7 +52,7 @@ def test_open_loop_reaches_two_seconds():
 
 def test_small_configs_compute_in_float32():
   assert load("tiny").model.dtype == load("mid").model.dtype == "float32"
-  assert load("tiny").save_every <= 100  # half a minute of work
+  assert load("tiny").save_every <= 200  # half a minute of work
 
 
 def test_tiny_asks_less_of_routers_and_keeps_the_stages_apart():
@@ -63,15 +63,15 @@ def test_tiny_asks_less_of_routers_and_keeps_the_stages_apart():
   assert weights(":supervision=none") == (0.0, 1.0)
 
 
-def test_mini_is_larger_than_tiny_and_records_every_skill():
+def test_mini_trains_longer_than_tiny_on_more_of_every_skill():
   tiny, mini = load("tiny"), load("mini:stage=2,routing=token")
   assert (mini.stage, mini.model.routing) == (2, "token")
   assert load("mini").total_updates > tiny.total_updates
-  assert all(mini.model[key] >= tiny.model[key] for key in (
-      "vision_width", "vision_layers", "image_size", "vlm_width", "heads"))
+  assert mini.data.record.train_seeds > tiny.data.record.train_seeds
   assert tuple(mini.data.record.scenarios) == ("all",)
   for c in (mini, load("mini")):  # the rate is low at the end, not over it
-    assert c.optim.cycle_updates == c.total_updates + c.optim.warmup_updates
+    assert (0 <= c.optim.cycle_updates - c.total_updates
+            <= c.optim.warmup_updates)
 
 
 # Paper, Table 3: front and previous front always; what else the model sees.
