@@ -49,7 +49,6 @@ def run(args, say):
   made["training"].config.model.remat = REMAT
   result = speed.describe(asked["training"]) | {
       "dtype": made["training"].config.model.dtype, "rows": [], "remarks": []}
-  different = []
   with tempfile.TemporaryDirectory(prefix="bench_") as folder:
     path = os.path.join(folder, "weights.safetensors")
     say("bench: writing random weights")
@@ -69,6 +68,7 @@ def run(args, say):
         known[name] |= mine
         for row in speed.make_rows(mine, made[name], ceilings):
           say(f"bench: {name}: {row['name']}: {row['median_ms']:.1f} ms")
+  different = []
   for name, found in known.items():
     different += [f"{name}: {line}" for line in speed.differences(
         found, speed.TOLERANCE[result["dtype"]])]
