@@ -5,6 +5,7 @@ it is cut into microbatches: a resumed run, another mesh or more microbatches
 see the same numbers. Axes: B samples, A microbatches, H waypoints, V views.
 """
 
+import functools
 from typing import Any
 
 import flax
@@ -83,8 +84,9 @@ def init_params(model, key):
   return model.init({"params": key}, **example_inputs(model))["params"]
 
 
+@functools.lru_cache(maxsize=8)  # tracing takes a second, and many ask
 def param_shapes(model):
-  """Tree of ShapeDtypeStruct; nothing is computed."""
+  """Tree of ShapeDtypeStruct, to be read only; nothing is computed."""
   return jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
 
 

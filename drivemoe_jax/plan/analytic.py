@@ -11,6 +11,7 @@ import jax
 from jax.sharding import AbstractMesh
 
 from drivemoe_jax import build, sharding
+from drivemoe_jax import step as steps
 from drivemoe_jax.plan import flops, shapes
 
 F32, BF16 = 4, 2
@@ -19,7 +20,7 @@ F32, BF16 = 4, 2
 def memory(config, sizes):
   """{"arguments", "temporaries", "peak"} bytes per device of a train step."""
   model = build.model(config)
-  params, (_, state) = shapes.params(model), shapes.state(config)
+  params, (_, state) = steps.param_shapes(model), shapes.state(config)
   devices = math.prod(sizes.values())
   batch = shapes.batch(model, config.global_batch)
   held = (placed_bytes(state, params, sizes)

@@ -47,7 +47,7 @@ def lower_train_step(config, sizes, found):
   model = build.model(config)
   tx, state = shapes.state(config)
   mesh = sharding.make_mesh(sizes, devices=found)
-  shardings = sharding.infer_state(state, shapes.params(model), mesh)
+  shardings = sharding.infer_state(state, steps.param_shapes(model), mesh)
   step = steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
       shardings)

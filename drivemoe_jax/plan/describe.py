@@ -10,6 +10,7 @@ import jax
 
 from data_pipeline import errors, spec
 from drivemoe_jax import build, optim, sharding
+from drivemoe_jax import step as steps
 from drivemoe_jax.plan import (
   analytic,
   checks,
@@ -82,7 +83,7 @@ def prepare(config, request):
                       ("skill_counts", spec.SKILL_COUNTS)):
     c.loss[key] = c.loss[key] or counts  # those of the data, same shapes
   build.microbatches(c, sizes)
-  sharding.specs(shapes.params(build.model(c)), sizes)
+  sharding.specs(steps.param_shapes(build.model(c)), sizes)
   return (c.lock(), dataclasses.replace(request, batch_per_chip=batch), chip,
           sizes)
 
@@ -145,7 +146,7 @@ def frame(config, chip, sizes, request):
       "ideal_ms": 1e3 * (3 if train else 1) * work * request.batch_per_chip
                   / chip.peak_flops,
       "trained_bf16_bytes": 2 * optim.num_trainable(
-          shapes.params(model), config.optim.freeze_last_value)}
+          steps.param_shapes(model), config.optim.freeze_last_value)}
   return known | dict.fromkeys(UNKNOWN)
 
 
@@ -191,8 +192,8 @@ def add_program(result, program, config, chip, request):
               traffic.train_bytes(result["bytes_per_chip"]) if train else
               traffic.sampler_bytes(model, config.flow.steps))}}
   if train:
-    result["gathers"] = checks.gathers(program, shapes.params(model), model,
-                                       result["mesh"])
+    result["gathers"] = checks.gathers(
+        program, steps.param_shapes(model), model, result["mesh"])
   else:
     result["weight_copies"] = checks.weight_copies(program,
                                                    shapes.serving(model))

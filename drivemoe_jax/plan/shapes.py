@@ -1,10 +1,4 @@
-"""Shapes of everything that goes into a planned program; nothing is computed.
-
-Tracing the model takes seconds, and a plan asks for its parameters again and
-again, so they are remembered.
-"""
-
-import functools
+"""Shapes of what goes into a planned program; nothing is computed."""
 
 import jax
 
@@ -14,23 +8,17 @@ from drivemoe_jax import step as steps
 from drivemoe_jax.evaluators import predict
 
 
-@functools.lru_cache(maxsize=8)
-def params(model):
-  """Parameters as training holds them."""
-  return steps.param_shapes(model)
-
-
 def state(config):
   """(optimiser, TrainState) of a config."""
-  p = params(build.model(config))
-  tx = build.optimizer(config, p)
-  return tx, jax.eval_shape(lambda p: steps.new_state(p, tx), p)
+  model = build.model(config)
+  tx = build.optimizer(config, steps.param_shapes(model))
+  return tx, steps.state_shapes(model, tx)
 
 
 def serving(model):
   """Parameters as a policy holds them."""
   return jax.eval_shape(lambda p: predict.serving_weights(p, model.dtype),
-                        params(model))
+                        steps.param_shapes(model))
 
 
 def batch(model, size):

@@ -99,7 +99,7 @@ class Update:
     sizes = {"data": 1, "fsdp": 1, "expert": 1}
     self._mesh = meshes.make_mesh(sizes)
     self._tx, state = shapes.state(config)
-    shardings = sharding.infer_state(state, shapes.params(self._model),
+    shardings = sharding.infer_state(state, steps.param_shapes(self._model),
                                      self._mesh)
     step = steps.jit_train_step(
         build.train_step(config, self._model, self._tx, sizes,
