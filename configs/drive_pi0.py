@@ -3,7 +3,8 @@ r"""Drive-pi0, the paper's baseline: front camera, no experts, no routers.
 python -m launch.train --config configs/drive_pi0.py --workdir runs/pi0 \
     --config.data.root=ROUTES --config.init_from=paligemma.safetensors
 
-Row 1 of Table 3: 12 epochs at batch 1024 are 2,640 updates.
+12 epochs at batch 1024 are 2,640 updates. Row 1 of Table 3, which has the
+experts, is configs/stage1.py:views=front.
 """
 
 from configs import common

@@ -2,8 +2,8 @@ r"""A 72 M parameter model at full image and token counts, for timing on a CPU.
 
 python -m launch.train --config configs/mid.py --dry-run
 
-Vision 256 x 6 layers, language 512 x 8, experts 256; 788 tokens, as measured
-for the release in the project's performance notes.
+Vision 256 x 6 layers, language 512 x 8, experts 256; 788 tokens, as the
+full-size model has.
 """
 
 from configs import stage1

@@ -1,4 +1,4 @@
-r"""The demo's model with twice the routes and nine times the updates.
+r"""The demo's model with twice the routes and six times the updates.
 
 python -m launch.train --config configs/mini.py --workdir runs/mini
 python -m launch.train --config configs/mini.py:stage=2 --workdir runs/mini2 \

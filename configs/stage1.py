@@ -8,7 +8,7 @@ python -m launch.train --config configs/stage1.py --workdir runs/stage1 \
 Table 3 by argument: `configs/stage1.py:views=front` (row 1),
 `views=front+back` (rows 2-4, each view), `views=front+front_left+front_right`
 (5), `...+back` (6), `...+back+back_right` (7), `supervision=none` (8), no
-argument (9). Further: routing=token, res=448, adaptive=adaLN-Zero.
+argument (9). Further: routing=token, skill=label, res=448, adaptive=adaLN-Zero.
 """
 
 from configs import common

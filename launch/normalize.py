@@ -3,7 +3,8 @@ r"""Computes the normalisation of a data set, or checks one against it.
 python -m launch.normalize --config configs/stage1.py --out statistics.json \
     --config.data.root=ROUTES --config.data.labels_root=LABELS
 python -m launch.normalize --config configs/stage1.py --split val \
-    --check runs/stage1/statistics.json --config.data.root=ROUTES
+    --check runs/stage1/statistics.json \
+    --config.data.root=ROUTES --config.data.labels_root=LABELS
 
 Reads annotations, no images: minutes for raw Bench2Drive, seconds once it is
 prepared. Horizon and options are the config's. --check exits with 3 when the

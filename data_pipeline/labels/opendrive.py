@@ -82,7 +82,7 @@ def load(folder, town):
   except ImportError as error:
     raise errors.ConfigError(
         f"--maps needs CARLA's client ({error}): pip install "
-        "'drivemoe_jax[carla]', or run without --maps") from None
+        "-e '.[carla]', or run without --maps") from None
   with open(path, encoding="utf-8") as file:
     text = file.read()
   try:

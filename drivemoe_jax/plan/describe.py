@@ -1,6 +1,6 @@
 """The plan of a run on a TPU slice: memory, traffic, time, as one dict.
 
-Keys as the README states them; what an estimate cannot know is None.
+Keys as docs/plan.md states them; what an estimate cannot know is None.
 """
 
 import dataclasses

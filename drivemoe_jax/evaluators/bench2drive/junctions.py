@@ -92,13 +92,13 @@ def _import():
   except ImportError as error:
     raise errors.ConfigError(
         f"--map-root needs CARLA's client ({error}): pip install "
-        "'drivemoe_jax[carla]', or leave it out and read the bounds") from None
+        "-e '.[carla]', or leave it out and read the bounds") from None
   try:
     from agents.navigation import global_route_planner
   except ImportError as error:
     raise errors.ConfigError(
         f"--map-root needs the package `agents` ({error}): add PythonAPI/carla "
-        "of a CARLA release to PYTHONPATH, and pip install networkx shapely"
+        "of a CARLA release to PYTHONPATH, and pip install -e '.[carla]'"
         ) from None
   return carla, global_route_planner.GlobalRoutePlanner
 
