@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from data_pipeline import errors, reading, schema
+from data_pipeline import errors, reading, schema, writing
 
 # Kind of array -> the statistics key of each of its columns. The axes of one
 # sensor share a pair.
@@ -80,15 +80,10 @@ class Statistics:
       if not overwrite:
         raise errors.DataError(
             f"{path} holds other statistics; remove it or choose another name")
-    draft = f"{path}.partial"
-    with open(draft, "w", encoding="utf-8") as file:
-      json.dump({"format": FORMAT, "horizon": self.horizon,
-                 "p01": self.p01, "p99": self.p99,
-                 "widened": list(self.widened),
-                 "drop_current_point": self.drop_current_point}, file,
-                indent=1)
-      file.write("\n")
-    os.replace(draft, path)
+    writing.put(path, json.dumps(
+        {"format": FORMAT, "horizon": self.horizon, "p01": self.p01,
+         "p99": self.p99, "widened": list(self.widened),
+         "drop_current_point": self.drop_current_point}, indent=1) + "\n")
 
 
 # Base-1000 training split of the release, horizon 10; `load` knows its name.

@@ -195,16 +195,22 @@ def join(parts, skipped=(), root=""):
     root: what they are of, for the message.
 
   Raises:
-    DataError: no part.
+    DataError: no part, or some have labels that others lack.
   """
   if not parts:
     raise errors.DataError(
         f"{root}: no sample in the routes asked for, {len(skipped)} of them "
         "skipped; check the split and the horizon")
-  arrays = {
-      key: None if getattr(parts[0], key) is None
-      else np.concatenate([getattr(part, key) for part in parts])
-      for key in SAMPLE_ARRAYS}
+  arrays = {}
+  for key in SAMPLE_ARRAYS:
+    found = [getattr(part, key) for part in parts]
+    without = [part.routes[0] for part, array in zip(parts, found)
+               if array is None]
+    if 0 < len(without) < len(parts):
+      raise errors.DataError(
+          f"{root or parts[0].root}: {len(without)} of {len(parts)} routes "
+          f"have no {key}, such as {without[0]}; label all or none")
+    arrays[key] = None if without else np.concatenate(found)
   return Windows(
       root=parts[0].root,
       routes=tuple(part.routes[0] for part in parts),

@@ -34,7 +34,8 @@ from drivemoe_jax.models import drivemoe
 
 
 def model(config):
-  """The model; sizes that contradict each other are a ConfigError."""
+  """The model; settings that contradict each other are a ConfigError."""
+  run_config.check(config)
   kw = config.model.to_dict()
   try:
     kw["dtype"] = jnp.dtype(kw["dtype"])
@@ -180,8 +181,8 @@ def statistics(config, workdir, train, save=True):
     DataError: a file of another horizon, or of other plans.
   """
   own = os.path.join(workdir, "statistics.json")
-  source = os.path.join(checkpoint.split_source(config.init_from or "")[0],
-                        "statistics.json")
+  source = config.init_from and os.path.join(
+      checkpoint.split_source(config.init_from)[0], "statistics.json")
   for path in (own, config.data.statistics, source):
     if path and (path == normalize.OFFICIAL or os.path.isfile(path)):
       found = normalize.load(

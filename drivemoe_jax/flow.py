@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 SIGMA_MIN = 1e-3
+TIME_SAMPLINGS = ("beta", "uniform")
 
 
 def sample_time(rng, batch, kind="beta", sigma_min=SIGMA_MIN):
@@ -23,7 +24,7 @@ def sample_time(rng, batch, kind="beta", sigma_min=SIGMA_MIN):
   if kind == "uniform":
     u = jax.random.uniform(rng) + jnp.arange(batch) / batch
     return u % (1.0 - 1e-5)
-  raise ValueError(f"unknown time sampling {kind!r}; known: beta, uniform")
+  raise ValueError(f"unknown time sampling {kind!r}; known: {TIME_SAMPLINGS}")
 
 
 def interpolate(noise, action, time, sigma_min=SIGMA_MIN):

@@ -6,6 +6,8 @@ Axes: B samples, H waypoints, V views, R routed groups, E experts.
 import jax
 import jax.numpy as jnp
 
+SKILL_LOSSES = ("mean", "per_token")
+
 
 def focal(logits, label, alpha, gamma=2.0):
   """Mean over all but the class axis of alpha_y (1 - p_y)^gamma (-log p_y).
@@ -64,7 +66,7 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
     elif skill_loss == "mean":
       raw = focal(mean, skill, alphas["skill"], gamma)
     else:
-      raise ValueError(f"skill_loss {skill_loss!r}; known: mean, per_token")
+      raise ValueError(f"skill_loss {skill_loss!r}; known: {SKILL_LOSSES}")
     loss = loss + _note(metrics, "skill", raw, weights["skill"])
     metrics["skill_accuracy"] = _accuracy(mean, skill)
     metrics["skill_labels"] = _shares(skill, mean.shape[-1])

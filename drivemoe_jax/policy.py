@@ -6,8 +6,10 @@ pedals are data_pipeline.control's. Axes: B observations, P history, R plan
 rows, S image side.
 """
 
+import hashlib
 import time
 
+import jax
 import numpy as np
 
 from data_pipeline import errors, images, normalize, order, prompt, spec
@@ -44,16 +46,18 @@ class Policy:
     self._statistics, self._seed = statistics, seed
     self._sizes = (model.history, model.image_size)
     self._text = prompt.text_ids(prompt_ids, model.text_len)
+    weights = predict.serving_weights(params, model.dtype)
     self._sample = predict.sampler(
-        model, predict.serving_weights(params, model.dtype), steps=steps,
-        clip=clip, noise_scale=noise_scale, seed=seed)
+        model, weights, steps=steps, clip=clip, noise_scale=noise_scale,
+        seed=seed)
     self.metadata = {
         "policy": "drivemoe_jax", "protocol": PROTOCOL,
         "image_size": model.image_size, "history": model.history,
         "horizon": model.horizon, "plan_interval_s": 0.1,
         "images": [list(image) for image in spec.IMAGES],
         "checkpoint_step": checkpoint_step, "seed": seed,
-        "flow_steps": steps, "noise_scale": noise_scale}
+        "flow_steps": steps, "clip": clip, "noise_scale": noise_scale,
+        "weights": _digest(weights)}
 
   @classmethod
   def of_run(cls, run, *, steps=None, noise_scale=None, seed=0):
@@ -162,6 +166,15 @@ class Policy:
                           (len(spec.IMAGES), len(images.DRAWS)))
     return images.augment(observation["images"], *images.augmentation(
         draws, shared_crop=True)).numpy()
+
+
+def _digest(params):
+  """Of names and values: tells one model's plans from another's."""
+  known = hashlib.blake2b(digest_size=8)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    known.update(jax.tree_util.keystr(path).encode())
+    known.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+  return known.hexdigest()
 
 
 def _shares(logits):

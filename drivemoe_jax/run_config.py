@@ -12,12 +12,21 @@ import ml_collections
 
 from configs import common
 from data_pipeline import errors, reading
+from drivemoe_jax import flow, losses
+from drivemoe_jax.models import drivemoe
 
 # The world that a run records is described by its config alone.
 OPEN = "data.record."
 # A setting that is a word or a list of views.
 EITHER = {"model.view": (str, tuple)}
 MOST = 2**53  # of any whole number
+WORDS = {"camera_choice": drivemoe.CAMERA_CHOICES,
+         "skill_choice": drivemoe.SKILL_CHOICES,
+         "loss.skill_level": losses.SKILL_LOSSES,
+         "flow.time_sampling": flow.TIME_SAMPLINGS}
+# Counts of which there is no none.
+COUNTS = ("global_batch", "log_every", "save_every", "data.workers",
+          "flow.steps", "optim.cycle_updates")
 
 
 def load(workdir):
@@ -53,6 +62,27 @@ def load(workdir):
   with default.ignore_type():
     default.update(found)
   return default.lock()
+
+
+def check(config):
+  """Refuses settings that no part of a run could mean anything by.
+
+  Sizes that contradict each other are the model's and the mesh's to tell.
+
+  Raises:
+    ConfigError: names the setting and what it may be.
+  """
+  flat = _flatten(config.to_dict())
+  for key, value in _flatten(common.get_config().to_dict()).items():
+    if value is not None and key in flat and flat[key] is None:
+      raise errors.ConfigError(f"{key} is null; write a value like {value!r}")
+  for key, known in WORDS.items():
+    if flat[key] not in known:
+      raise errors.ConfigError(
+          f"{key} {flat[key]!r}; known: {', '.join(known)}")
+  for key in COUNTS:
+    if flat[key] < 1:
+      raise errors.ConfigError(f"{key} {flat[key]}: must be 1 or more")
 
 
 def from_json(values):

@@ -7,6 +7,7 @@ Observations that arrive while the policy is busy are planned together.
 """
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -100,21 +101,22 @@ class Server:
   async def _client(self, connection):
     """One connection from metadata to its end."""
     self._clients += 1
-    peer, count, reason = connection.remote_address, 0, "closed"
+    peer, reason = connection.remote_address, "closed"
+    served = collections.Counter()  # outlives a connection that breaks
     logger.info("client %s connected, %d now", peer, self._clients)
     try:
       await connection.send(self._metadata)
-      count = await self._converse(connection)
+      await self._converse(connection, served)
     except websockets.ConnectionClosed as closed:
       reason = str(closed)
     finally:
       self._clients -= 1
-      logger.info("client %s left after %d plans (%s), %d now", peer, count,
-                  reason, self._clients)
+      logger.info("client %s left after %d plans (%s), %d now", peer,
+                  served["plans"], reason, self._clients)
 
-  async def _converse(self, connection):
-    """Answers messages until the client leaves; returns how many plans."""
-    faults, plans, earliest = 0, 0, 0.0
+  async def _converse(self, connection, served):
+    """Answers messages until the client leaves; counts "plans" in `served`."""
+    faults, earliest = 0, 0.0
     async for message in connection:
       now = time.monotonic()
       if now < earliest:
@@ -122,13 +124,12 @@ class Server:
       earliest = max(now, earliest) + 1 / self._limits.rate_hz
       try:
         answer = wire.pack(await self._answer(message))
-        plans, faults = plans + 1, 0
+        served["plans"], faults = served["plans"] + 1, 0
       except errors.UserError as error:
         answer, faults = str(error), faults + 1
       await connection.send(answer)
       if faults >= MAX_FAULTS:
         await connection.close(1008, f"{faults} bad messages in a row")
-    return plans
 
   async def _answer(self, message):
     """Message -> answer of the policy; UserError says what is wrong."""

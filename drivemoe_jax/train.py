@@ -81,6 +81,10 @@ def _run(config, workdir, say, accepted):
           "saved_on": {"hosts": jax.process_count(),
                        "devices": math.prod(sizes.values())}}
   start = saved.latest() or 0
+  if start > total:
+    raise errors.ConfigError(
+        f"total_updates {total}, but {workdir} is at step {start} already; ask "
+        "for as many or more, or train in another --workdir")
   hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
               READ_S)
   where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "

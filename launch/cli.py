@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 
-from data_pipeline import errors
+from data_pipeline import errors, writing
 
 
 def command(doc, add_arguments, run):
@@ -30,8 +30,15 @@ def command(doc, add_arguments, run):
     try:
       return run(args) or 0
     except errors.UserError as error:
-      print(error, file=sys.stderr)
-      return error.status
+      told = error
+    except OSError as error:
+      if error.filename is None:
+        raise
+      told = errors.StorageError(
+          f"{error.filename}: {error.strerror}; make room, or name a place "
+          "that can be read and written")
+    print(told, file=sys.stderr)
+    return told.status
 
   return main
 
@@ -114,5 +121,4 @@ def write_json(target, value):
   if target == "-":
     print(text)
   else:
-    with open(target, "w", encoding="utf-8") as file:
-      file.write(text + "\n")
+    writing.put(target, text + "\n")

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 
-from data_pipeline import errors, ticks, wire
+from data_pipeline import errors, ticks, wire, writing
 from data_pipeline.miniworld import drivers, episode, film, names
 from drivemoe_jax import build, policy, serve
 from drivemoe_jax.evaluators.closed_loop import robustness, runner, summary
@@ -21,6 +21,11 @@ from launch.carla import remote
 WORKER = "launch.drive_worker"
 WAIT_S = 10.0        # for a server
 SIZE, QUALITY = (320, 180), 90   # where the run does not tell
+# Flags that drive, that do not, and that a policy server has of its own.
+LOOP = ("episodes", "scenarios", "first_seed", "workers", "against",
+        "api_key_file", "robustness", "film")
+OPEN = ("split", "batch_size", "limit", "report")
+OURS = ("step", "steps", "noise_scale", "seed")
 
 
 def add_arguments(parser):
@@ -33,10 +38,11 @@ def add_arguments(parser):
                      "scenario")
   group.add_argument("--scenarios", nargs="+", metavar="TYPE",
                      help="scenario types; default: all")
-  group.add_argument("--first-seed", type=int, default=names.FIRST_TEST_SEED,
-                     help="of the scenes")
-  group.add_argument("--workers", type=int, default=2,
-                     help="processes that simulate; 1: this one alone")
+  group.add_argument("--first-seed", type=int, metavar="N",
+                     help=f"of the scenes; default: {names.FIRST_TEST_SEED}")
+  group.add_argument("--workers", type=int, metavar="N",
+                     help="processes that simulate; 1: this one alone; "
+                     "default: 2")
   group.add_argument("--against", metavar="HOST:PORT",
                      help="plans of a policy server (start it with --max-batch "
                      "1 to have them to the last bit)")
@@ -50,19 +56,22 @@ def add_arguments(parser):
 
 
 def check(args):
-  """Refuses flags of the loop without it, and it without a run."""
-  if args.closed_loop:
-    if args.compare:
-      raise errors.ConfigError("--compare opens no run: leave --closed-loop "
-                               "out")
+  """Refuses flags that would have no effect."""
+  if not args.closed_loop:
+    flags.refuse(args, LOOP, "is for --closed-loop: give it, too")
     return
-  for name in ("episodes", "scenarios", "against", "api_key_file", "film"):
-    if getattr(args, name) is not None:
-      raise errors.ConfigError(
-          f"--{name.replace('_', '-')} is for --closed-loop: give it, too")
+  if args.compare:
+    raise errors.ConfigError("--compare opens no run: leave --closed-loop out")
+  flags.refuse(args, OPEN, "is not for --closed-loop: leave one of them out")
+  if args.against:
+    flags.refuse(args, OURS, "is the server's when --against asks one: give it "
+                 "to launch.serve")
+  elif args.api_key_file:
+    raise errors.ConfigError("--api-key-file is for --against: give it, too")
 
 
 def run(args):
+  flags.default(args, first_seed=names.FIRST_TEST_SEED, workers=2, seed=0)
   flags.check_positive(args, "episodes", "workers")
   flags.check_sampling(args)
   wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
@@ -85,25 +94,19 @@ def run(args):
             "checkpoint_step": metadata["checkpoint_step"],
             "drivers": {who: summary.summarise(records, wanted)
                         for who, records in found.items()}}
-  _replace(args, "closed_loop.json", lambda path: cli.write_json(path, result))
+  cli.write_json(os.path.join(args.workdir, "closed_loop.json"), result)
   told = [summary.table(result["drivers"])]
   said = {"closed_loop": result}
   if args.robustness:
     sweep = robustness.gather(result["drivers"][name], disturbed)
     said["robustness"] = sweep
-    _replace(args, "robustness.json", lambda path: cli.write_json(path, sweep))
-    _replace(args, "robustness.png",
-             lambda path: plots.plot(sweep, path))
+    cli.write_json(os.path.join(args.workdir, "robustness.json"), sweep)
+    picture = os.path.join(args.workdir, "robustness.png")
+    with writing.replacing(picture) as part:
+      plots.plot(sweep, part)
     told.append(robustness.table(sweep))
   print("\n\n".join(told), file=flags.words(args))
   flags.write_json(args, said)
-
-
-def _replace(args, name, write):
-  """Writes WORKDIR/name whole or not at all."""
-  path = os.path.join(args.workdir, name)
-  write(f"{path}.part")
-  os.replace(f"{path}.part", path)
 
 
 class _Drive:

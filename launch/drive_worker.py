@@ -8,7 +8,6 @@ import functools
 import json
 import logging
 import os
-import sys
 
 from data_pipeline import errors, ticks, wire
 from data_pipeline.miniworld import drivers, episode, pool
@@ -48,18 +47,17 @@ def drive(folder, kind, seed, size, driver, server=None, key_file=None,
   episode.write(folder, files)
 
 
-def answer(line):
-  """A job's line -> what goes back."""
+def answer(job):
+  """A job -> what goes back, as JSON."""
   try:
-    drive(**json.loads(line))
+    drive(**job)
   except errors.UserError as error:
-    return {"error": [type(error).__name__, error.args[0]]}
+    return json.dumps({"error": [type(error).__name__, error.args[0]]})
   except ticks.Fault as fault:
-    return {"error": ["PeerError", str(fault)]}
-  return {}
+    return json.dumps({"error": ["PeerError", str(fault)]})
+  return json.dumps({})
 
 
 if __name__ == "__main__":
   logging.getLogger("data_pipeline").setLevel(logging.ERROR)
-  for job in sys.stdin:
-    print(pool.PREFIX + json.dumps(answer(job)), flush=True)
+  pool.serve(answer)

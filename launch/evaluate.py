@@ -19,10 +19,12 @@ import time
 
 import numpy as np
 
-from data_pipeline import loader, normalize
+from data_pipeline import loader, normalize, writing
 from drivemoe_jax import build, report
 from drivemoe_jax.evaluators import predict, side_by_side, suite, text
 from launch import cli, closed_loop, flags
+
+BATCH = 32
 
 
 def add_arguments(parser):
@@ -32,12 +34,15 @@ def add_arguments(parser):
                     help="differences B - A of two evaluations (run folders "
                     "or evaluation.json files) of the same windows")
   flags.add_sampling(parser)
-  parser.add_argument("--split", default="val", choices=("val", "train"))
-  parser.add_argument("--batch-size", type=int, default=32)
+  parser.add_argument("--split", choices=("val", "train"),
+                      help="default: val")
+  parser.add_argument("--batch-size", type=int, metavar="N",
+                      help=f"default: {BATCH}")
   parser.add_argument("--limit", type=int, metavar="N",
                       help="evaluate N windows, evenly spread; default: all")
-  parser.add_argument("--seed", type=int, default=0,
-                      help="of the noise, the image shuffle and the MLP")
+  parser.add_argument("--seed", type=int,
+                      help="of the noise, the image shuffle and the MLP; "
+                      "default: 0")
   flags.add_json(parser, "the scores")
   parser.add_argument("--report", action="store_true",
                       help="write WORKDIR/report.html too")
@@ -50,6 +55,7 @@ def run(args):
     return _compare(args)
   if args.closed_loop:
     return closed_loop.run(args)
+  flags.default(args, split="val", batch_size=BATCH, seed=0)
   flags.check_positive(args, "batch_size", "limit")
   flags.check_sampling(args)
   say = _Progress()
@@ -110,12 +116,9 @@ def _root(root, workdir):
 def _save(workdir, scores, arrays):
   """Writes both result files, each under its name only once it is whole."""
   predictions = os.path.join(workdir, "predictions.npz")
-  with open(f"{predictions}.part", "wb") as file:
+  with writing.replacing(predictions) as part, open(part, "wb") as file:
     np.savez_compressed(file, **arrays)
-  os.replace(f"{predictions}.part", predictions)
-  evaluation = os.path.join(workdir, "evaluation.json")
-  cli.write_json(f"{evaluation}.part", scores)
-  os.replace(f"{evaluation}.part", evaluation)
+  cli.write_json(os.path.join(workdir, "evaluation.json"), scores)
 
 
 class _Progress:

@@ -29,6 +29,9 @@ def add_sampling(parser):
 def check_sampling(args):
   """Raises ConfigError for sampling flags that make no sense."""
   check_positive(args, "steps")
+  seed = getattr(args, "seed", None)
+  if seed is not None and not 0 <= seed < 2**32:
+    raise errors.ConfigError(f"--seed {seed}: must lie in 0 to {2**32 - 1}")
   if args.noise_scale is not None and not 0 <= args.noise_scale <= 1:
     raise errors.ConfigError(
         f"--noise-scale {args.noise_scale}: must lie between 0 and 1")
@@ -50,6 +53,24 @@ def write_json(args, value):
   """Writes to --json, if it was given."""
   if args.json:
     cli.write_json(args.json, value)
+
+
+def refuse(args, names, why):
+  """Raises ConfigError for a flag, given by its attribute, that was given.
+
+  For flags that default to None or False.
+  """
+  for name in names:
+    given = getattr(args, name)
+    if given is not None and given is not False:  # 0 is given
+      raise errors.ConfigError(f"--{name.replace('_', '-')} {why}")
+
+
+def default(args, **values):
+  """Fills in flags that were not given, where `refuse` has to tell."""
+  for name, value in values.items():
+    if getattr(args, name) is None:
+      setattr(args, name, value)
 
 
 def check_positive(args, *names):

@@ -74,8 +74,7 @@ def run(args):
              for result in results if not result["complete"]]
   out["definitions"] = report.DEFINITIONS
   if args.merge:
-    cli.write_json(f"{args.merge}.part", report.merged(loaded[0]))
-    os.replace(f"{args.merge}.part", args.merge)
+    cli.write_json(args.merge, report.merged(loaded[0]))
   print("\n\n".join(said), file=flags.words(args))
   flags.write_json(args, out)
   if not allowed:

@@ -45,6 +45,8 @@ def add_arguments(parser):
 def run(args):
   flags.check_positive(args, "max_batch", "max_clients", "max_rate")
   flags.check_sampling(args)
+  if not 0 <= args.port < 2**16:
+    raise errors.ConfigError(f"--port {args.port}: must lie in 0 to 65535")
   api_key = wire.read_key(args.api_key_file) if args.api_key_file else None
   if args.host not in LOCAL and api_key is None:
     raise errors.ConfigError(

@@ -47,6 +47,36 @@ def windows(config, tmp_path):
   return build.windows(config, str(tmp_path), "train")
 
 
+def test_a_file_that_nobody_named_is_not_this_run_s_statistics(
+    routes, tmp_path, monkeypatch):
+  config = load(routes)
+  train = build.windows(config, str(tmp_path), "train")
+  monkeypatch.chdir(tmp_path)
+  normalize.OFFICIAL_H10.save("statistics.json")  # as launch.normalize would
+  found = build.statistics(config, str(tmp_path / "run"), train, save=False)
+  assert found == normalize.compute(train)
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("camera_choice", "labels", "known: label, straight_through"),
+    ("skill_choice", "x", "router"), ("loss.skill_level", "token", "per_token"),
+    ("flow.time_sampling", "normal", "uniform"), ("save_every", 0, "1 or more"),
+    ("log_every", 0, "1 or more"), ("data.workers", 0, "1 or more"),
+    ("global_batch", "null", "is null"), ("model.view", "front", "dynamic")])
+def test_a_setting_without_a_meaning_is_refused(routes, key, value, words):
+  with pytest.raises(errors.ConfigError, match=words) as caught:
+    build.model(load(routes, **{key: value, "model.image_size": 24}))
+  assert key.rpartition(".")[2] in str(caught.value)
+
+
+def test_a_view_that_is_none_of_the_candidates_is_refused(routes):
+  config = load(routes, model__image_size=24).unlock()
+  with config.model.ignore_type():
+    config.model.view = (5,)
+  with pytest.raises(errors.ConfigError, match="0 to 4"):
+    build.model(config)
+
+
 def test_one_switch_sets_every_option_as_the_release(routes):
   assert build.options(load(routes)) == options.Options()
   assert build.options(

@@ -58,9 +58,9 @@ def test_small_configs_compute_in_float32():
 def test_tiny_asks_less_of_routers_and_keeps_the_stages_apart():
   weights = lambda arg: tuple(load(f"tiny{arg}").loss[k]
                               for k in ("camera", "skill"))
-  assert weights("") == (1.0, 1.0)
-  assert weights(":stage=2") == (0.5, 0.5)
-  assert weights(":supervision=none") == (0.0, 1.0)
+  assert weights("") == (0.5, 0.5)
+  assert weights(":stage=2") == (0.25, 0.25)
+  assert weights(":supervision=none") == (0.0, 0.5)
 
 
 def test_mini_trains_longer_than_tiny_on_more_of_every_skill():

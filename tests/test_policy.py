@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -46,6 +47,19 @@ def test_plans_depend_on_seed_step_and_observation_alone(planner):
   assert not np.allclose(later["actions"], first["actions"])
   seeded = policies.make(seed=1).plan([one])[0]
   assert not np.allclose(seeded["actions"], first["actions"])
+
+
+def test_metadata_tell_weights_and_sampler_apart(planner):
+  said = planner.metadata
+  assert policies.make().metadata == said
+  changed = jax.tree.map(lambda x: x, tiny.init(policies.model()))
+  bias = changed["io"]["action_out"]["bias"]
+  changed["io"]["action_out"]["bias"] = bias + 1e-6
+  other = policy.Policy(policies.model(), changed, normalize.OFFICIAL_H10,
+                        prompt_ids=policies.PROMPT, steps=2, clip=0.5,
+                        checkpoint_step=9)
+  differ = {key for key in said if said[key] != other.metadata[key]}
+  assert differ == {"weights", "clip"}
 
 
 def test_company_does_not_change_a_plan(planner):

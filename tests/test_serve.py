@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import contextlib
+import logging
 import os
 import pickle
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -86,6 +88,19 @@ def test_bad_messages_are_answered_and_lived_through():
       assert ask(link, message).startswith("E-DATA: ")
     assert ask(link, good)["actions"][0, 0] == 3
     assert policy.batches == [[3]]
+
+
+def test_plans_of_a_client_that_dies_are_counted(caplog):
+  caplog.set_level(logging.INFO, "drivemoe_jax.serve")
+  with serving() as (policy, port):
+    with connected(port) as (link, _):
+      for step in (1, 2):
+        ask(link, observe(policy, step))
+      link.socket.shutdown(socket.SHUT_RDWR)  # no farewell
+    wait = time.monotonic() + 10
+    while "left" not in caplog.text and time.monotonic() < wait:
+      time.sleep(0.05)
+  assert "left after 2 plans" in caplog.text
 
 
 def test_messages_that_are_too_long_end_their_connection_only():

@@ -108,6 +108,14 @@ def test_a_finished_run_has_nothing_left_to_do(routes, undisturbed):
   assert_equal(params_of(undisturbed), before)
 
 
+def test_fewer_updates_than_were_made_are_a_mistake(routes, undisturbed,
+                                                    tmp_path):
+  shutil.copytree(undisturbed, tmp_path / "run")
+  with pytest.raises(errors.ConfigError, match="total_updates 6, .* step 8"):
+    run(load(routes, total_updates=6), tmp_path / "run")
+  assert build.load_config(str(tmp_path / "run")).total_updates == 8
+
+
 def test_an_accepted_change_is_told(routes, undisturbed, tmp_path):
   shutil.copytree(undisturbed, tmp_path / "run")
   status, lines = run(load(routes, seed=4), tmp_path / "run", ("seed",))

@@ -10,6 +10,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 
 import data_pipeline
 
@@ -53,6 +54,27 @@ class Child:
       pass  # it died with a job in its pipe
     self._process.stdout.close()
     self._process.wait()
+
+
+def serve(answer):
+  """The child's side: answers the jobs on standard input, one a line.
+
+  It ends when there can be no more: its parent is through, or was killed, and
+  what is half done then is done by another, in the same place.
+
+  Args:
+    answer: a job's dict -> the text that goes back.
+  """
+  jobs = queue.SimpleQueue()
+
+  def read():
+    for line in sys.stdin:
+      jobs.put(line)
+    os._exit(0)
+
+  threading.Thread(target=read, daemon=True).start()
+  while True:
+    print(PREFIX + answer(json.loads(jobs.get())), flush=True)
 
 
 def run(jobs, workers, module=RECORDS, tries=1):

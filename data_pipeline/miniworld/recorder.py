@@ -15,7 +15,7 @@ import shutil
 
 import cv2
 
-from data_pipeline import errors
+from data_pipeline import errors, writing
 from data_pipeline.miniworld import (
   annotations,
   handover,
@@ -67,7 +67,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     DataError: out_dir holds something else, or another recording.
   """
   plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-               val_max_frames, handovers)
+               val_max_frames, handovers, workers)
   known = _claim(out_dir, plan)
   if known:
     return known
@@ -85,7 +85,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       progress(done, len(jobs), name)
   ordered = [(job["seed"], names[job["kind"], job["seed"]]) for job in jobs]
   val = [name for seed, name in ordered if seed in plan["val_seeds"]]
-  _write(os.path.join(out_dir, "val_routes.txt"), "\n".join(val) + "\n")
+  writing.put(os.path.join(out_dir, "val_routes.txt"), "\n".join(val) + "\n")
   summary = {"routes": {name: _frames(out_dir, name) for _, name in ordered},
              "val_routes": val}
   _write_plan(out_dir, plan, summary)  # last: it says that all is there
@@ -105,9 +105,9 @@ def _run(jobs, workers):
 
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-          val_max_frames, handovers):
+          val_max_frames, handovers, workers):
   """The checked arguments that decide the bytes, as JSON would hold them."""
-  kinds = list(scenario_types or names.FIRST)
+  kinds = list(dict.fromkeys(scenario_types or names.FIRST))
   for kind in kinds:
     scenarios.check(kind)
   seeds, val_seeds = sorted(set(seeds)), sorted(set(val_seeds))
@@ -118,6 +118,8 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   if not seeds and not val_seeds:
     raise errors.ConfigError("no seeds, nothing to record; ask for at least "
                              "one training or validation route")
+  if workers < 1:
+    raise errors.ConfigError(f"{workers} workers; one or more record")
   if not 20 <= quality <= 95:
     raise errors.ConfigError(f"JPEG quality {quality} is outside 20..95")
   if min(size) < 32 or max(size) > 4096 or size[1] % 2:
@@ -150,12 +152,13 @@ def _claim(out_dir, plan):
         _frames(out_dir, name) == frames
         for name, frames in known["summary"]["routes"].items()):
       return known["summary"]
-  elif os.path.isdir(out_dir) and os.listdir(out_dir):
+  elif os.path.isdir(out_dir) and (
+      set(os.listdir(out_dir)) - {os.path.basename(path) + writing.PART}):
     raise errors.DataError(f"{out_dir} is not empty and holds no recording of "
                            "the miniworld; choose another folder")
+  _write_plan(out_dir, plan, None)  # first: it says that the folder is ours
   for folder in ("routes", *LABELS):
     os.makedirs(os.path.join(out_dir, folder), exist_ok=True)
-  _write_plan(out_dir, plan, None)
   return None
 
 
@@ -186,7 +189,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
   frames = _drive(world, part, quality, max_frames)
   kinds = labels.of_scene(frames, world.scene)
   for folder, values in zip(LABELS, kinds):
-    _write(os.path.join(out_dir, folder, name + ".json"), json.dumps(
+    writing.put(os.path.join(out_dir, folder, name + ".json"), json.dumps(
         {str(i): value for i, value in enumerate(values)}, indent=1))
   os.replace(part, final)
   return name
@@ -221,13 +224,5 @@ def _save(world, folder, frame, control, emergency, quality):
 
 
 def _write_plan(out_dir, plan, summary):
-  _write(os.path.join(out_dir, "dataset.json"), json.dumps(
+  writing.put(os.path.join(out_dir, "dataset.json"), json.dumps(
       {"plan": plan, "summary": summary}, indent=1) + "\n")
-
-
-def _write(path, text):
-  """Writes a text file whole or not at all."""
-  temporary = path + ".part"
-  with open(temporary, "w", encoding="utf-8") as file:
-    file.write(text)
-  os.replace(temporary, path)

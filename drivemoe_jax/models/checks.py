@@ -21,6 +21,10 @@ def check(model):
   if m.view == "dynamic" and m.vlm_width % m.camera_heads:
     raise ValueError(f"vlm_width {m.vlm_width} is no multiple of "
                      f"camera_heads {m.camera_heads}")
+  if m.view != "dynamic" and not (isinstance(m.view, tuple) and all(
+      v in range(m.num_views) for v in m.view)):
+    raise ValueError(f"view {m.view!r}: \"dynamic\", or a tuple of the "
+                     f"num_views = {m.num_views} views, 0 to {m.num_views - 1}")
   for name, known in (("routing", ("trajectory", "token")),
                       ("adaptive", (None, "adaLN", "adaLN-Zero")),
                       ("expert_exchange", experts.EXCHANGES),

@@ -7,8 +7,9 @@ Streams lie along the sequence in the order vlm, proprio, action:
     proprio             x              x
     action              x              x        x
 
-All blocks are bidirectional. A padded vlm query sees nothing: its softmax is
-uniform and its value garbage, but finite and never looked at.
+All blocks are bidirectional. A padded vlm query sees nothing: its value is
+garbage (a uniform mean in the release, zero where logits are capped), but
+finite and never looked at.
 """
 
 import jax.numpy as jnp

@@ -8,8 +8,9 @@ the two with the most images are trained for a few updates, and timed.
 
 import json
 import os
+import shutil
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, writing
 from drivemoe_jax.evaluators.ablation import store, variants
 from launch.ablate import children
 
@@ -31,13 +32,14 @@ def find(workdir, settings, device, command, say):
   path = os.path.join(workdir, "budget.json")
   if os.path.exists(path):
     known = reading.json_file(path, "remove it to measure anew")
-    store.check(path, known, settings)
+    store.check(path, known["settings"], settings)
     return known
   seconds = {}
   for variant in variants.HEAVIEST:
     say(f"budget: timing {TRIAL} updates of {variant.name}")
     folder = os.path.join(workdir, "trials", variant.name)
-    os.makedirs(folder, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # else it is finished: no times
+    os.makedirs(folder)
     children.run("launch.train", *command(
         variants.Row(variant, variants.SEEDS[0]), TRIAL, folder),
         "--config.log_every=1", log=os.path.join(folder, "log.txt"))
@@ -45,7 +47,7 @@ def find(workdir, settings, device, command, say):
   updates = count(settings["minutes"], seconds.values())
   found = {"settings": settings, "updates": updates, "device": device,
            "seconds_per_update": seconds}
-  store.put(path, json.dumps(found, indent=1) + "\n")
+  writing.put(path, json.dumps(found, indent=1) + "\n")
   say(f"budget: {updates} updates for every row, {max(seconds.values()):.2f} s "
       "each at most")
   return found

@@ -3,7 +3,7 @@
 import io
 import os
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, writing
 from drivemoe_jax.evaluators.ablation import page as words
 from drivemoe_jax.evaluators.ablation import store
 from drivemoe_jax.report import modes
@@ -31,16 +31,16 @@ def write(workdir, target):
   hashes = {}
   for name in rows:
     source = store.path(workdir, name)
-    store.put(os.path.join(folder, f"{name}.json"),
-              reading.content(source, "run the row again").decode())
+    writing.put(os.path.join(folder, f"{name}.json"),
+                reading.content(source, "run the row again").decode())
     hashes[name] = store.sha256(os.path.join(folder, f"{name}.json"))
   picture = io.BytesIO()
   modes.plot(rows, picture)
-  store.put(os.path.join(folder, "modes.png"), picture.getvalue())
+  writing.put(os.path.join(folder, "modes.png"), picture.getvalue())
   command = f"python -m launch.ablate --workdir {_shown(workdir)} --page " + (
       _shown(target))
-  store.put(target, words.text(rows, hashes, command,
-                               os.path.basename(folder)))
+  writing.put(target, words.text(rows, hashes, command,
+                                 os.path.basename(folder)))
   return f"{target}: {len(rows)} rows"
 
 

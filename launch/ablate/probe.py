@@ -11,9 +11,9 @@ import time
 
 import numpy as np
 
-from data_pipeline import errors
+from data_pipeline import errors, writing
 from drivemoe_jax import build, policy
-from drivemoe_jax.evaluators.ablation import modes, store
+from drivemoe_jax.evaluators.ablation import modes
 from launch import closed_loop
 from launch.bench import rows
 
@@ -68,7 +68,7 @@ def sampled(planner, scene, samples, size):
 if __name__ == "__main__":
   folder, *counts = sys.argv[1:]
   try:
-    store.put(os.path.join(folder, "probe.json"),
+    writing.put(os.path.join(folder, "probe.json"),
               json.dumps(probe(folder, *map(int, counts))))
   except errors.UserError as error:
     print(error, file=sys.stderr)

@@ -2,19 +2,21 @@
 
   WORKDIR/data                 recorded once, read by every row
   WORKDIR/yardsticks/<name>    driven once
-  WORKDIR/runs/<row>           an ordinary run folder, with log.txt
+  WORKDIR/runs/<row>           an ordinary run folder, with log.txt and
+                               step_*.json, what each finished step found
   WORKDIR/rows/<row>.json      the raw file, written last
 
 Every part goes on where it was killed, so the whole does.
 """
 
+import json
 import os
 import platform
 import shutil
 import subprocess
 import time
 
-from data_pipeline import errors, masking, reading
+from data_pipeline import errors, masking, reading, writing
 from data_pipeline.miniworld import drivers, names
 from drivemoe_jax import build
 from drivemoe_jax.evaluators.ablation import store
@@ -55,7 +57,9 @@ class Maker:
     """Makes a row unless it is finished; refuses one of other settings."""
     known = store.read(self._root, row.name)
     if known:
-      store.check(store.path(self._root, row.name), known, self.settings)
+      store.check(
+          store.path(self._root, row.name), store.made_under(known),
+          self.settings | {"updates": self._budget["updates"]})
       return
     folder = os.path.join(self._root, "runs", row.name)
     os.makedirs(folder, exist_ok=True)
@@ -63,10 +67,9 @@ class Maker:
              ("drive", self._drive), ("probe", self._probe))
     found, took = {}, {}
     for name, step in steps:
-      self._say(f"{row.name}: {name}")
-      start = time.monotonic()
-      found |= step(row, folder)
-      took[name] = round(time.monotonic() - start, 1)
+      done = self._once(row, folder, name, step)
+      found |= done["found"]
+      took[name] = done["seconds"]
     run = build.load_config(folder)
     store.write(self._root, row.name, {
         "variant": row.variant.name, "seed": row.seed,
@@ -75,6 +78,18 @@ class Maker:
         "commit": commit(), "device": device(), "wall_seconds": took,
         "updates": run.total_updates,
         "samples_seen": run.total_updates * run.global_batch, **found})
+
+  def _once(self, row, folder, name, step):
+    """What a step found and how long it took; a finished one is only read."""
+    path = os.path.join(folder, f"step_{name}.json")
+    if not os.path.exists(path):
+      self._say(f"{row.name}: {name}")
+      start = time.monotonic()
+      found = step(row, folder)
+      writing.put(path, json.dumps(
+          {"found": found, "seconds": round(time.monotonic() - start, 1)},
+          allow_nan=False))
+    return _read(folder, os.path.basename(path))
 
   def _flags(self, row, updates, folder):
     """Flags of launch.train for a row."""

@@ -25,6 +25,18 @@ def make_route(frames, *, heading=None, position=None, **changes):
   return bench2drive.Route(**values | changes)
 
 
+def test_routes_have_labels_all_or_none():
+  make = lambda i, **kw: windows.make_windows(
+      make_route(20, name=f"A_Town01_Route{i}_Weather0", **kw), root="R",
+      history=3, horizon=4)
+  joined = windows.join([make(0, skill=None), make(1, skill=None)])
+  assert joined.skill is None and len(joined.camera) == len(joined)
+  for parts in ([make(0), make(1, skill=None)], [make(1, skill=None), make(0)]):
+    with pytest.raises(errors.DataError, match="no skill, such as A_Town01_Ro"
+                       "ute1"):
+      windows.join(parts)
+
+
 def to_world(points, position, heading):
   """Ego points -> world: the inverse of navigation.to_ego."""
   cos, sin = np.cos(heading), np.sin(heading)

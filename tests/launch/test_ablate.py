@@ -89,6 +89,19 @@ def test_a_killed_row_leaves_no_raw_file(tmp_path, monkeypatch):
   with pytest.raises(small_run.Killed):
     run("--rows", "token-1")
   assert store.read(str(tmp_path), "token-1") is None
+  done.clear()
+  monkeypatch.setattr(ablate.rows.Maker, "_probe", (
+      lambda self, row, folder: raw.part(row, "_probe")))
+  assert run("--rows", "token-1") == 0
+  assert not done  # what was trained, evaluated and driven is only read
+  assert store.read(str(tmp_path), "token-1")["training_seconds"] > 0
+
+
+def test_rows_of_another_measured_budget_are_refused(tmp_path):
+  for name, updates in (("pi0-0", 450), ("token-0", 900)):
+    store.write(str(tmp_path), name, raw.row(name) | {"updates": updates})
+  with pytest.raises(errors.DataError, match="updates 900 there, 450 in pi0-0"):
+    store.read_all(str(tmp_path))
 
 
 def test_the_page_and_its_files(tmp_path, monkeypatch, capsys):

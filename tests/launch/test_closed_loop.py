@@ -43,9 +43,25 @@ def test_what_cannot_be_driven_is_refused(run, capsys, args, status, words):
   assert not os.path.exists(run / "closed_loop")
 
 
-def test_flags_of_the_loop_need_it(run, capsys):
-  assert call("--workdir", run, "--episodes", 3) == 2
-  assert "--episodes is for --closed-loop" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", [
+    ["--episodes", 3], ["--first-seed", 20000], ["--workers", 1],
+    ["--robustness"], ["--film", "film.gif"]])
+def test_flags_of_the_loop_need_it(run, capsys, flag):
+  assert call("--workdir", run, *flag) == 2
+  assert f"{flag[0]} is for --closed-loop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--limit", 3], "--limit is not for --closed-loop"),
+    (["--split", "val"], "--split is not"), (["--report"], "--report is not"),
+    (["--batch-size", 8], "--batch-size is not"),
+    (["--against", "h:1", "--step", 5], "--step is the server's"),
+    (["--against", "h:1", "--seed", 0], "--seed is the server's"),
+    (["--api-key-file", "key"], "for --against"),
+    (["--seed", -1], "--seed -1")])
+def test_flags_without_an_effect_are_refused(run, capsys, flags, words):
+  assert call("--workdir", run, "--closed-loop", *flags) == 2
+  assert words in capsys.readouterr().err
 
 
 def test_no_server_is_told(run, capsys, monkeypatch):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, writing
 from drivemoe_jax.evaluators.ablation import variants
 
 FORMAT = 1
@@ -33,7 +33,8 @@ def read(workdir, name):
     return None
   row = reading.json_file(file, REMEDY)
   if not isinstance(row, dict) or row.get("format") != FORMAT or (
-      row.get("row") != name) or not isinstance(row.get("settings"), dict):
+      row.get("row") != name) or not isinstance(row.get("settings"), dict) or (
+          "updates" not in row):
     raise errors.DataError(f"{file} is no raw row {name} of format {FORMAT}; "
                            f"{REMEDY}")
   return row
@@ -52,18 +53,22 @@ def read_all(workdir):
                            "row; run some before a page is made of them")
   first, *others = found
   for name in others:
-    check(path(workdir, name), found[name], found[first]["settings"],
-          f"in {first}")
+    check(path(workdir, name), made_under(found[name]),
+          made_under(found[first]), f"in {first}")
   return found
 
 
-def check(file, row, settings, where="asked"):
-  """Refuses a row of other settings.
+def made_under(row):
+  """Under which settings a row was made; a measured budget in numbers."""
+  return row["settings"] | {"updates": row["updates"]}
+
+
+def check(file, known, settings, where="asked"):
+  """Refuses what was made under other settings, both dicts.
 
   Raises:
     DataError: names the settings that differ, with both values.
   """
-  known = row["settings"]
   differ = [f"{key} {known.get(key)!r:.40} there, {settings.get(key)!r:.40} "
             f"{where}" for key in sorted({*known, *settings})
             if known.get(key) != settings.get(key)]
@@ -80,22 +85,8 @@ def write(workdir, name, row):
     StorageError: the disk is full or cannot be written.
   """
   file = path(workdir, name)
-  put(file, json.dumps({"format": FORMAT, "row": name, **row},
+  writing.put(file, json.dumps({"format": FORMAT, "row": name, **row},
                        allow_nan=False, separators=(",", ":")) + "\n")
-
-
-def put(file, content):
-  """Writes text or bytes whole or not at all; StorageError where it cannot."""
-  data = content if isinstance(content, bytes) else content.encode()
-  try:
-    os.makedirs(os.path.dirname(file) or ".", exist_ok=True)
-    with open(f"{file}.part", "wb") as out:
-      out.write(data)
-    os.replace(f"{file}.part", file)
-  except OSError as error:
-    raise errors.StorageError(
-        f"{file}: {error.strerror}; make room and run again: finished rows "
-        "are kept") from None
 
 
 def sha256(file):

@@ -11,7 +11,7 @@ driven again.
 import json
 import os
 
-from data_pipeline import errors
+from data_pipeline import errors, writing
 from data_pipeline.miniworld import episode, names, pool
 
 FORMAT = 1
@@ -28,7 +28,7 @@ def episodes(count=None, kinds=None, first_seed=names.FIRST_TEST_SEED):
   Raises:
     ConfigError: an unknown type, no episode, or a seed of the training's.
   """
-  kinds = tuple(kinds or names.TYPES)
+  kinds = tuple(dict.fromkeys(kinds or names.TYPES))
   for kind in kinds:
     if kind not in names.SKILLS:
       raise errors.ConfigError(
@@ -129,10 +129,10 @@ def _claim(folder, plan):
           f"{folder} holds drives of another kind ({'; '.join(differ)}); move "
           "it away")
     return
-  if os.path.isdir(folder) and os.listdir(folder):
+  if os.path.isdir(folder) and (
+      set(os.listdir(folder)) - {os.path.basename(path) + writing.PART}):
     raise errors.DataError(f"{folder} is not empty and holds no drives; move "
                            "it away")
-  os.makedirs(folder, exist_ok=True)
   _write(path, plan)
 
 
@@ -142,7 +142,4 @@ def _read(path):
 
 
 def _write(path, value):
-  """Writes a JSON file whole or not at all."""
-  with open(f"{path}.part", "w", encoding="utf-8") as file:
-    json.dump(value, file, indent=1)
-  os.replace(f"{path}.part", path)
+  writing.put(path, json.dumps(value, indent=1))

@@ -125,6 +125,13 @@ def test_bad_arguments_write_nothing(tmp_path, change, word):
   assert not (tmp_path / "x").exists()
 
 
+def test_a_kill_before_the_first_file_leaves_a_folder_to_go_on_in(tmp_path):
+  (tmp_path / "dataset.json.part").write_text("{")
+  found = recorder.record(str(tmp_path), ["TJunction", "TJunction"], [0], [],
+                          size=(32, 32), max_frames=1, workers=1)
+  assert len(found["routes"]) == 1  # named twice, recorded once
+
+
 def test_quality_is_bytes(tmp_path, recorded):
   small = dict(SETTINGS, scenario_types=["TJunction"], val_seeds=[],
                quality=30)

@@ -196,7 +196,7 @@ def test_a_map_that_is_missing_or_broken_is_named(
 
 
 @pytest.mark.parametrize("absent, match", [
-    ("carla", r"pip install 'drivemoe_jax\[carla\]'"),
+    ("carla", r"pip install -e '\.\[carla\]'"),
     ("agents.navigation", "PythonAPI/carla")])
 def test_absent_packages_are_named_with_the_remedy(
     official, tmp_path, monkeypatch, absent, match):

@@ -50,6 +50,7 @@ def test_episodes_hold_every_type_before_the_next_seed():
   assert {kind for kind, _ in listed[:len(names.TYPES)]} == set(names.TYPES)
   assert {seed for _, seed in listed} == {20000, 20001}
   assert len(runner.episodes()) == 10 * len(names.TYPES)
+  assert runner.episodes(2, KINDS + KINDS) == WANTED  # none is driven twice
 
 
 @pytest.mark.parametrize("change, words", [
@@ -92,6 +93,12 @@ def test_finished_drives_are_not_driven_again(blind):
   after = runner.run(folder, BLIND, WANTED, lambda left: driven.extend(left)
                      or iter(()))
   assert not driven and after == before
+
+
+def test_a_kill_before_the_first_file_leaves_a_folder_to_go_on_in(tmp_path):
+  (tmp_path / "plan.json.part").write_text("{")
+  assert runner.run(str(tmp_path), BLIND, [], lambda left: iter(())) == []
+  assert (tmp_path / "plan.json").exists()
 
 
 def test_another_driver_is_refused(blind):
@@ -159,7 +166,7 @@ def test_a_served_policy_drives_as_the_same_in_this_process(tmp_path):
 
 def test_no_server_is_no_drive(tmp_path, monkeypatch):
   monkeypatch.setattr(drive_worker, "WAIT_S", 0.0)
-  said = drive_worker.answer(json.dumps({
+  said = json.loads(drive_worker.answer({
       "folder": str(tmp_path), "kind": "TJunction", "seed": 20000,
       "size": [32, 18], "driver": "policy", "server": "ws://127.0.0.1:9"}))
   assert said["error"][0] == "PeerError"
