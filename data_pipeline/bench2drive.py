@@ -196,29 +196,10 @@ def _outcome(function, name):
 
 def _check_files(folder):
   """Returns N; every frame from 0 to N-1 must have all of its files."""
-  try:
-    present = {name for name in os.listdir(os.path.join(folder, "anno"))
-               if name.endswith(".json.gz") and not name.startswith(".")}
-  except OSError as error:
-    raise errors.DataError(
-        f"{folder}/anno: {error.strerror}; {frame_numbers.REMEDY}") from None
-  if not present:
-    raise errors.DataError(
-        f"{folder}/anno: no frame in it; {frame_numbers.REMEDY}")
-  _require(present, os.path.join(folder, "anno"), "json.gz", len(present))
+  frames = frame_numbers.count(os.path.join(folder, "anno"))
   for camera in spec.CAMERA_FOLDERS:
-    path = os.path.join(folder, "camera", camera)
-    files = set(os.listdir(path)) if os.path.isdir(path) else set()
-    _require(files, path, "jpg", len(present))
-  return len(present)
-
-
-def _require(present, folder, suffix, frames):
-  for t in range(frames):
-    if f"{t:05d}.{suffix}" not in present:
-      raise errors.DataError(
-          f"{folder}/{t:05d}.{suffix} is missing: frame {t} of {frames}; "
-          f"{frame_numbers.REMEDY}")
+    frame_numbers.count(os.path.join(folder, "camera", camera), "jpg", frames)
+  return frames
 
 
 def read_labels(path, frames, table):

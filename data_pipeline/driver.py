@@ -244,7 +244,9 @@ class Driver:
     return {"ticks": self.tick + 1, "faults": dict(self.faults),
             "held_ticks": self.held, "stops": self.stops,
             "safety": self._limits._asdict(), "timeout_s": self._timeout_s,
-            "controller": self._controller.config._asdict(),
+            "controller": {
+                key: None if value == math.inf else value  # JSON has no such
+                for key, value in self._controller.config._asdict().items()},
             "overrides": self._controller.overrides.summary(),
             "options": self._buffer.options._asdict(),
             "preprocess_ms": times.get("preprocess"),

@@ -5,10 +5,49 @@ heading, speed, acceleration, turning and the next route point.
 """
 
 import math
+import os
+import re
 
 from data_pipeline import errors, reading
 
+ANNO = "json.gz"  # suffix of annotation files
 REMEDY = "extract or record the route again, or set on_bad_record=skip"
+
+
+def listed(folder, suffix=ANNO):
+  """Numbers of a folder's files NNNNN.SUFFIX; what has another name is none.
+
+  Raises:
+    DataError: there is no such folder.
+  """
+  pattern = re.compile(rf"(\d{{5}})\.{re.escape(suffix)}")
+  try:
+    found = map(pattern.fullmatch, os.listdir(folder))
+    return {int(match[1]) for match in found if match}
+  except OSError as error:
+    raise errors.DataError(
+        f"{folder}: {error.strerror}; {REMEDY}") from None
+
+
+def count(folder, suffix=ANNO, frames=None):
+  """Number of a folder's files, which must go from 0 on without a gap.
+
+  Args:
+    frames: how many there must be at least; None: as many as there are.
+
+  Raises:
+    DataError: none there, or a gap.
+  """
+  present = listed(folder, suffix)
+  if not present:
+    raise errors.DataError(f"{folder}: no frame in it; {REMEDY}")
+  frames = len(present) if frames is None else frames
+  for t in range(frames):
+    if t not in present:
+      raise errors.DataError(
+          f"{folder}/{t:05d}.{suffix} is missing: frame {t} of {frames}; "
+          f"{REMEDY}")
+  return frames
 
 
 def read(path, nan_heading):

@@ -131,6 +131,9 @@ def index(root, version, folder, *, keyframes_only=False):
     with open(path + ".partial", "w", encoding="utf-8") as file:
       json.dump(content, file)
     os.replace(path + ".partial", path)
+  for file in os.listdir(folder):  # of other tables, sorted here before
+    if file.endswith(".json") and file.removesuffix(".json") not in scenes:
+      os.remove(os.path.join(folder, file))
   return NuScenes(root, folder)
 
 

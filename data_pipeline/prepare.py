@@ -5,9 +5,7 @@ and, last, the manifest that makes the folder whole. Started again, it does
 what is missing. The bytes depend on the routes and the options only.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 import shutil
@@ -17,7 +15,14 @@ from concurrent.futures import process
 import numpy as np
 import tqdm
 
-from data_pipeline import bench2drive, errors, prepared, records, stage
+from data_pipeline import (
+  bench2drive,
+  errors,
+  prepared,
+  records,
+  stage,
+  writing,
+)
 from data_pipeline import windows as windows_lib
 
 PROBE_FRAMES = 3  # converted to estimate the rest
@@ -38,10 +43,12 @@ class Options:
       raise errors.ConfigError(
           f"encoding {self.encoding!r}; choose one of "
           f"{', '.join(records.ENCODINGS)}")
-    if self.size < 1 or self.frames_per_shard < 1 or not self.horizons:
+    if min(self.size, self.history, self.frames_per_shard,
+           *self.horizons, len(self.horizons)) < 1:
       raise errors.ConfigError(
-          f"size {self.size}, frames_per_shard {self.frames_per_shard} and "
-          f"horizons {self.horizons} must be positive")
+          f"size {self.size}, history {self.history}, frames_per_shard "
+          f"{self.frames_per_shard} and horizons {self.horizons} must be "
+          "positive")
 
 
 def prepare(source, out, options, val_routes, *, workers=1, beam=None,
@@ -69,12 +76,16 @@ def prepare(source, out, options, val_routes, *, workers=1, beam=None,
     StorageError: the disk is full or cannot be written.
   """
   windows_lib.check_policy(on_bad_record)
+  if workers < 1 or not 0 <= skip_cap <= 1:
+    raise errors.ConfigError(f"workers {workers} must be 1 or more, skip_cap "
+                             f"{skip_cap} a share from 0 to 1")
   try:
     os.makedirs(os.path.join(out, "stage"), exist_ok=True)
-    with _lock(out):
+    with writing.alone(out, "prepared"):
       names = source.names()
       if prepared.is_prepared(out):
-        manifest = _check_same(source, out, options, names, val_routes)
+        manifest = _check_same(source, out, options, names, val_routes,
+                               on_bad_record)
         say(f"prepare: {out} is finished, {len(manifest['routes'])} routes")
       else:
         _stage(source, out, options, names, workers, beam, say)
@@ -92,30 +103,6 @@ def prepare(source, out, options, val_routes, *, workers=1, beam=None,
         f"{out}: a worker process was killed, for lack of memory most likely; "
         "start the same command again with fewer workers") from None
   return manifest
-
-
-@contextlib.contextmanager
-def _lock(out):
-  """Holds the folder; the system lets go when the process ends.
-
-  The file stays, for another process may have opened it, but empty: the
-  finished folder has the same bytes wherever it was made.
-  """
-  with open(os.path.join(out, ".lock"), "a+", encoding="utf-8") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      raise errors.ConfigError(
-          f"{out} is being prepared by process {file.read() or '?'}; wait for "
-          "it, or give another --out") from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    try:
-      yield
-    finally:
-      file.truncate(0)
 
 
 def _stage(source, out, options, names, workers, beam, say):
@@ -193,7 +180,7 @@ def _bad_routes(out, names, on_bad_record, skip_cap):
   return {name: error.args[0] for name, error in bad.items()}
 
 
-def _check_same(source, out, options, names, val_routes):
+def _check_same(source, out, options, names, val_routes, on_bad_record):
   """Returns the manifest of a finished folder, if it is of this very data."""
   manifest = prepared.read_manifest(out)
   asked = dataclasses.asdict(options) | source.facts() | {
@@ -205,8 +192,18 @@ def _check_same(source, out, options, names, val_routes):
           f"{out} was prepared with {key} {made.get(key)}, now {value} is "
           "asked for; give another --out or remove it")
   routes = {route["name"]: route for route in manifest["routes"]}
+  skipped = manifest["skipped"]
+  if skipped and on_bad_record == "fail":
+    raise errors.ConfigError(
+        f"{out} was prepared without {len(skipped)} bad routes, such as "
+        f"{min(skipped)}; set on_bad_record=skip, or give another --out")
+  gone = sorted({*routes, *skipped} - set(names))
+  if gone:
+    raise errors.ConfigError(
+        f"{out} was prepared with {len(gone)} routes that are not there any "
+        f"more, such as {gone[0]}; give another --out or remove it")
   for name in names:
-    if name in manifest["skipped"]:
+    if name in skipped:
       continue
     if name not in routes:
       raise errors.ConfigError(

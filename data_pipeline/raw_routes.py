@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 
-from data_pipeline import bench2drive, errors, frame_numbers, images
+from data_pipeline import bench2drive, frame_numbers, images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,15 @@ class RawRoutes:
     return bench2drive.list_routes(self.root)
 
   def length(self, name):
-    return sum(1 for _ in self._annotations(name))
+    return len(frame_numbers.listed(self._anno(name)))
 
   def version(self, name):
     """Hash of the labels and of the annotations' names and sizes."""
     digest = hashlib.sha256(self.nan_heading.encode())
-    for entry in sorted(self._annotations(name), key=lambda e: e.name):
-      digest.update(f"{entry.name} {entry.stat().st_size}\n".encode())
+    for t in sorted(frame_numbers.listed(self._anno(name))):
+      file = f"{t:05d}.{frame_numbers.ANNO}"
+      size = os.path.getsize(os.path.join(self._anno(name), file))
+      digest.update(f"{file} {size}\n".encode())
     if self.labels_root is not None:
       for folder, _ in bench2drive.LABEL_FOLDERS.values():
         path = os.path.join(self.labels_root, folder, f"{name}.json")
@@ -45,13 +47,5 @@ class RawRoutes:
     return images.load(os.path.join(
         self.root, name, "camera", camera, f"{frame:05d}.jpg"), size)
 
-  def _annotations(self, name):
-    folder = os.path.join(self.root, name, "anno")
-    try:
-      with os.scandir(folder) as entries:
-        yield from (entry for entry in entries
-                    if entry.name.endswith(".json.gz")
-                    and not entry.name.startswith("."))
-    except OSError as error:
-      raise errors.DataError(
-          f"{folder}: {error.strerror}; {frame_numbers.REMEDY}") from None
+  def _anno(self, name):
+    return os.path.join(self.root, name, "anno")

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import os
-import re
 
 import numpy as np
 
@@ -97,9 +96,8 @@ def _attempt(check, name, file, function, *args, frame=None):
 
 def _listing(folder, suffix):
   """Returns (set of frames in a folder, number of frames of the route)."""
-  names = os.listdir(folder) if os.path.isdir(folder) else ()
-  found = [re.fullmatch(rf"(\d{{5}})\.{re.escape(suffix)}", n) for n in names]
-  frames = {int(match[1]) for match in found if match}
+  frames = (frame_numbers.listed(folder, suffix) if os.path.isdir(folder)
+            else set())
   return frames, max(frames, default=-1) + 1
 
 

@@ -1,7 +1,9 @@
 """Writes files that are whole or not there, whatever ends the writer."""
 
 import contextlib
+import fcntl
 import os
+import time
 
 from data_pipeline import errors
 
@@ -31,3 +33,42 @@ def put(path, content):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(part, "wb") as file:
       file.write(data)
+
+
+@contextlib.contextmanager
+def alone(folder, doing, wait_s=0.0):
+  """Holds a folder; the system lets go when the process ends.
+
+  The file stays, for another process may have opened it, but empty: the
+  finished folder has the same bytes wherever it was made. A file system that
+  knows no locks holds nothing.
+
+  Args:
+    doing: what is done to the folder, for the message.
+    wait_s: how long another one may take to end.
+
+  Raises:
+    ConfigError: another process holds it.
+  """
+  patience = time.monotonic() + wait_s
+  with open(os.path.join(folder, ".lock"), "a+", encoding="utf-8") as file:
+    while True:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        break
+      except BlockingIOError:
+        if time.monotonic() > patience:
+          file.seek(0)
+          raise errors.ConfigError(
+              f"{folder} is being {doing} by process {file.read() or '?'}; "
+              "wait for it, or name another folder") from None
+        time.sleep(0.2)
+      except OSError:
+        break
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    try:
+      yield
+    finally:
+      file.truncate(0)

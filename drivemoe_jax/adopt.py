@@ -11,7 +11,7 @@ import shutil
 import jax
 import numpy as np
 
-from data_pipeline import errors
+from data_pipeline import errors, schema
 from drivemoe_jax import build, checkpoint, fit, resume, stepfolders
 from drivemoe_jax import step as steps
 from drivemoe_jax.weights import store
@@ -35,7 +35,8 @@ def adopt(workdir, path):
   """
   config = build.load_config(workdir)
   meta = stepfolders.read_json(os.path.join(path, stepfolders.META))
-  if meta is None or not {"step", "format", "config"} <= meta.keys():
+  if schema.fault(meta, {"step": schema.count, "format": int,
+                         "config": schema.Each(lambda value: True)}):
     raise errors.CheckpointError(
         f"{path} holds no readable {stepfolders.META}; name the folder of one "
         "step, and copy it again if that file is missing")

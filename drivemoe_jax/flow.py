@@ -24,7 +24,8 @@ def sample_time(rng, batch, kind="beta", sigma_min=SIGMA_MIN):
   if kind == "uniform":
     u = jax.random.uniform(rng) + jnp.arange(batch) / batch
     return u % (1.0 - 1e-5)
-  raise ValueError(f"unknown time sampling {kind!r}; known: {TIME_SAMPLINGS}")
+  raise ValueError(
+      f"unknown time sampling {kind!r}; known: {', '.join(TIME_SAMPLINGS)}")
 
 
 def interpolate(noise, action, time, sigma_min=SIGMA_MIN):

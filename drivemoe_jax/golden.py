@@ -30,7 +30,12 @@ STEMS = ("outputs", "intermediates", "grads", "train_trace")
 
 def load_config(folder):
   """config.json of a case."""
-  return _read_json(folder, "config")
+  config = _read_json(folder, "config")
+  if not isinstance(config, dict) or not (
+      {"dims", "kind"} <= config.keys() or "model_type" in config):
+    raise errors.DataError(f"{_file(folder, 'config.json')} describes no "
+                           "golden case; name a folder of reference data")
+  return config
 
 
 def _file(folder, name):
@@ -63,7 +68,7 @@ class Case:
 
   def __init__(self, folder):
     self.folder = folder
-    self.config = self.json("config")
+    self.config = load_config(folder)
     self.dims = self.config["dims"]
     self.moe = self.config["kind"] == "drivemoe"
     self.model = drivemoe.DriveMoE(**sizes(self.config))

@@ -66,7 +66,8 @@ def total(velocity, target, out, camera, skill, *, weights, alphas, gamma=2.0,
     elif skill_loss == "mean":
       raw = focal(mean, skill, alphas["skill"], gamma)
     else:
-      raise ValueError(f"skill_loss {skill_loss!r}; known: {SKILL_LOSSES}")
+      raise ValueError(f"skill_loss {skill_loss!r}; known: "
+                       f"{', '.join(SKILL_LOSSES)}")
     loss = loss + _note(metrics, "skill", raw, weights["skill"])
     metrics["skill_accuracy"] = _accuracy(mean, skill)
     metrics["skill_labels"] = _shares(skill, mean.shape[-1])

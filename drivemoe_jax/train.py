@@ -4,6 +4,7 @@ The working directory is the run: started again with the same config it goes
 on from its last checkpoint and ends with the same parameters, bit for bit.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,7 +13,7 @@ import time
 
 import jax
 
-from data_pipeline import errors, masking, order
+from data_pipeline import errors, masking, order, writing
 from drivemoe_jax import (
   build,
   checkpoint,
@@ -31,6 +32,7 @@ from drivemoe_jax import saver as saver_lib
 from drivemoe_jax import step as steps
 
 RECORD_S, READ_S = 7200, 3600  # that hosts wait while another writes or reads
+LEAVE_S = 120  # that a training before this one may take for its last save
 
 
 def run(config, workdir, say=print, accepted=()):
@@ -45,11 +47,11 @@ def run(config, workdir, say=print, accepted=()):
   Returns:
     0, or 75 after SIGTERM: the state is saved, start again.
   """
-  with mishaps.told(workdir, config):
-    return _run(config, workdir, say, accepted)
+  with mishaps.told(workdir, config), contextlib.ExitStack() as held:
+    return _run(config, workdir, say, accepted, held)
 
 
-def _run(config, workdir, say, accepted):
+def _run(config, workdir, say, accepted, held):
   sizes = build.mesh_sizes(config)
   hosts.check_mesh(sizes)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
@@ -72,6 +74,8 @@ def _run(config, workdir, say, accepted):
   cache = compile_cache.use(config.compile_cache, hosts.own_words(say))
   tx = build.optimizer(config, shapes)
   shardings = steps.state_shardings(model, tx, mesh)
+  if hosts.first():  # a second training would clear away the first one's saves
+    held.enter_context(writing.alone(workdir, "trained", LEAVE_S))
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
                                  keep_every=config.keep_every,
                                  keep_best=config.keep_best)

@@ -29,12 +29,17 @@ def add_sampling(parser):
 def check_sampling(args):
   """Raises ConfigError for sampling flags that make no sense."""
   check_positive(args, "steps")
-  seed = getattr(args, "seed", None)
-  if seed is not None and not 0 <= seed < 2**32:
-    raise errors.ConfigError(f"--seed {seed}: must lie in 0 to {2**32 - 1}")
+  check_seed(args)
   if args.noise_scale is not None and not 0 <= args.noise_scale <= 1:
     raise errors.ConfigError(
         f"--noise-scale {args.noise_scale}: must lie between 0 and 1")
+
+
+def check_seed(args):
+  """Raises ConfigError for a --seed that no generator takes."""
+  seed = getattr(args, "seed", None)
+  if seed is not None and not 0 <= seed < 2**32:
+    raise errors.ConfigError(f"--seed {seed}: must lie in 0 to {2**32 - 1}")
 
 
 def add_json(parser, what="everything"):

@@ -54,6 +54,7 @@ def add_arguments(parser):
 
 
 def run(args):
+  flags.check_seed(args)
   paths = args.compare or args.results
   _check(args, paths)
   loaded = [records.load(path) for path in paths]

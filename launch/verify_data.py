@@ -38,6 +38,7 @@ def add_arguments(parser):
 
 
 def run(args):
+  flags.check_positive(args, "workers")
   options = dict(val_list=args.val_list, decode=not args.no_images,
                  everything=args.all, workers=args.workers)
   if prepared.is_prepared(args.root):

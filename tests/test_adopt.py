@@ -138,6 +138,14 @@ BROKEN = {
         lambda run: rewrite(place(run) / "meta" / "metadata",
                             lambda meta: meta.update(format=9)),
         "has format 9, this version reads 1"),
+    "a config that is none": (
+        lambda run: rewrite(place(run) / "meta" / "metadata",
+                            lambda meta: meta.update(config=None)),
+        "no readable meta"),
+    "a step that is no number": (
+        lambda run: rewrite(place(run) / "meta" / "metadata",
+                            lambda meta: meta.update(step="../../x")),
+        "no readable meta"),
     "another config": (
         lambda run: rewrite(run / "config.json",
                             lambda c: c["model"].update(vlm_mlp=8)),

@@ -125,3 +125,7 @@ def test_command_fails_with_the_case_and_writes_json(tmp_path, monkeypatch,
 def test_a_folder_that_is_no_case_is_refused(tmp_path, capsys):
   assert command.main([str(tmp_path)]) == 3
   assert "E-DATA" in capsys.readouterr().err
+  for content in ("{}", "[]", '{"model": {}}'):  # such as of a training
+    (tmp_path / "config.json").write_text(content)
+    assert command.main([str(tmp_path)]) == 3
+    assert "no golden case" in capsys.readouterr().err

@@ -13,8 +13,9 @@ from data_pipeline import errors
 from drivemoe_jax import report
 from drivemoe_jax.evaluators import suite
 from drivemoe_jax.evaluators.closed_loop import summary
-from drivemoe_jax.report import drives, examples, projection, scenes
+from drivemoe_jax.report import drives, examples, projection, scenes, source
 from launch import report as command
+from tests.data_pipeline import prepared_folders
 from tests.evaluators import worlds
 from tests.evaluators.closed_loop import test_summary as drove
 
@@ -101,6 +102,19 @@ def test_a_missing_or_broken_file_is_named(run, capsys, name, remedy, broken):
   said = capsys.readouterr().err
   assert said.count("E-DATA") == 1 and name in said and remedy in said
   assert not (run / "report.html").exists()
+
+
+def test_pictures_of_a_prepared_folder_are_found_too(tmp_path):
+  made = prepared_folders.write_routes(tmp_path / "raw")
+  prepared_folders.make(made, tmp_path / "run" / "ready")
+  name = prepared_folders.NAMES[1]
+  seen = {"data_root": "ready", "route": [name], "frame": [3]}
+  found = source.read_pictures(str(tmp_path / "run"), seen, 0)
+  side = prepared_folders.SIZE
+  assert {p.shape for p in found.values()} == {(side, round(side * 16 / 9), 3)}
+  raw = made.pixels(name, projection.RIG["Back"], 3, side)
+  np.testing.assert_allclose(found["Back"].mean((0, 1)), raw.mean((0, 1)),
+                             atol=2.0)
 
 
 def test_a_missing_picture_is_named(run, capsys):

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline import errors
+from data_pipeline import errors, writing
 from drivemoe_jax import (
-    build,
+  build,
     checkpoint,
     compile_cache,
     hosts,
@@ -106,6 +106,16 @@ def test_a_finished_run_has_nothing_left_to_do(routes, undisturbed):
   status, lines = run(load(routes), undisturbed)
   assert (status, lines[-1]) == (0, "done: step 8")
   assert_equal(params_of(undisturbed), before)
+
+
+def test_one_training_at_a_time_in_a_folder(routes, undisturbed, tmp_path,
+                                           monkeypatch):
+  shutil.copytree(undisturbed, tmp_path / "run")
+  monkeypatch.setattr(train, "LEAVE_S", 0.0)
+  with writing.alone(str(tmp_path / "run"), "trained"):
+    with pytest.raises(errors.ConfigError, match="being trained by process"):
+      run(load(routes), tmp_path / "run")
+  assert run(load(routes), tmp_path / "run")[1][-1] == "done: step 8"
 
 
 def test_fewer_updates_than_were_made_are_a_mistake(routes, undisturbed,

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import os
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, frame_numbers, reading
 
 REMEDY = "extract or record the route again, or leave it out of the folder"
 CLASSES = ("vehicle", "walker", "traffic_light", "traffic_sign")
@@ -143,20 +143,7 @@ def count_frames(root, name):
   Raises:
     DataError: none there, or a gap.
   """
-  folder = os.path.join(root, name, "anno")
-  try:
-    present = {file for file in os.listdir(folder)
-               if file.endswith(".json.gz") and not file.startswith(".")}
-  except OSError as error:
-    raise errors.DataError(f"{folder}: {error.strerror}; {REMEDY}") from None
-  if not present:
-    raise errors.DataError(f"{folder}: no frame in it; {REMEDY}")
-  for t in range(len(present)):
-    if f"{t:05d}.json.gz" not in present:
-      raise errors.DataError(
-          f"{folder}/{t:05d}.json.gz is missing: frame {t} of "
-          f"{len(present)}; {REMEDY}")
-  return len(present)
+  return frame_numbers.count(os.path.join(root, name, "anno"))
 
 
 def read_frames(root, name):

@@ -3,8 +3,9 @@
 import os
 
 import numpy as np
+from PIL import Image
 
-from data_pipeline import errors, images, reading, schema
+from data_pipeline import errors, images, prepared, reading, schema
 from drivemoe_jax.evaluators import routing
 from drivemoe_jax.report import projection
 
@@ -107,10 +108,22 @@ def read_predictions(workdir):
   return arrays
 
 
+def _prepared_pictures(root, route, frame):
+  """The same of a prepared folder, whose square images are stretched back."""
+  side = prepared.read_manifest(root)["options"]["size"]
+  found = prepared.Shards(root).pixels(
+      route, frame, projection.RIG.values(), side)
+  wide = (round(side / projection.ASPECT), side)
+  return {name: np.asarray(Image.fromarray(found[folder]).resize(wide))
+          for name, folder in projection.RIG.items()}
+
+
 def read_pictures(workdir, predictions, window):
   """The six source pictures of a window: {RIG name: uint8 [h,w,3]}."""
   root = os.path.join(workdir, str(predictions["data_root"]))
   route, frame = predictions["route"][window], predictions["frame"][window]
+  if prepared.is_prepared(root):
+    return _prepared_pictures(root, str(route), int(frame))
   pictures = {}
   for name, folder in projection.RIG.items():
     path = os.path.join(

@@ -153,7 +153,8 @@ def _open_zip(path):
       members = archive.infolist()
       if not any(m.filename.endswith(".npy") for m in members):
         return _of_torch(path, torch_file.read(path, archive))
-      found = dict(_npz_tensor(path, archive, m) for m in members)
+      found = dict(_npz_tensor(path, archive, m)
+                   for m in _weights_of(members, archive))
   except (errors.UserError, MemoryError):
     raise
   except Exception as error:  # zipfile raises what it likes for forged files
@@ -161,6 +162,18 @@ def _open_zip(path):
         f"{path} is no whole .npz or PyTorch file ({error}); copy or download "
         "it again") from error
   return _named(path, found, {}, None)
+
+
+def _weights_of(members, archive):
+  """Members without a trainer's counters, which lie beside params/."""
+  if not any(m.filename.startswith("params/") for m in members):
+    return members
+  def is_float(member):
+    with archive.open(member) as file:
+      dtype = reading.array_header(file)[2]
+    return dtype.str == "|V2" or dtype in tensors.FLOATS.values()
+  return [m for m in members
+          if m.filename.startswith("params/") or is_float(m)]
 
 
 def _npz_tensor(path, archive, member):

@@ -68,6 +68,8 @@ def shapes(found, column, path):
 def _of_big_vision(found):
   tree = {}
   for key, shape in found.items():
+    if not key.startswith("params/"):
+      continue  # of a trainer's optimiser
     ours = key.removeprefix("params/").replace("llm/layers/",
                                                "llm/layers/dense/")
     if ours == names.TABLE and shape[0] % 64 == 0:

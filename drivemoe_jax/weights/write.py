@@ -94,8 +94,15 @@ def write(target, weights, *, column="official", dtype="float32",
 
 def check_target(target, column):
   """The suffix of a target, "" for a folder; ConfigError if it cannot be."""
+  if os.path.isdir(os.path.join(target, "checkpoints")):
+    raise errors.ConfigError(
+        f"--target {target} is the folder of a run, whose config.json an "
+        "export would replace; name another")
   name = os.path.basename(os.path.normpath(target))
   kind = os.path.splitext(name)[1]
+  if os.path.isdir(target) or target.endswith(os.sep) or (
+      kind[1:].isdecimal()):  # such as exports/v1.2
+    kind = ""
   if kind not in HOLDERS:
     raise errors.ConfigError(
         f"--target {target}: write NAME.pt, NAME.npz, NAME.safetensors or a "
@@ -231,7 +238,7 @@ def _differs(key):
 def _taken(target):
   if os.path.isdir(target):
     return any(name.endswith((".safetensors", ".index.json"))
-               for name in os.listdir(target))
+               or name == "config.json" for name in os.listdir(target))
   return os.path.exists(target)
 
 

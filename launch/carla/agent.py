@@ -76,9 +76,8 @@ def read_config(path):
   config = Config(**dict(DEFAULTS, **values))
   for name, default in DEFAULTS.items():
     value = getattr(config, name)
-    if isinstance(default, dict) and not isinstance(value, dict) or (
-        isinstance(default, float) and not _is_number(value)):
-      kind = "an object" if isinstance(default, dict) else "a number from 0"
+    fits, kind = KINDS["step" if name == "step" else type(default)]
+    if not fits(value):
       raise errors.ConfigError(f"{path}: {name} is {value!r}; give {kind}")
   if (config.server is None) == (config.workdir is None):
     raise errors.ConfigError(
@@ -87,8 +86,17 @@ def read_config(path):
   return config
 
 
-def _is_number(value):
-  return type(value) in (int, float) and 0 <= value < float("inf")
+# Type of a default -> (what fits, in words).
+KINDS = {
+    "step": (lambda x: x is None or type(x) is int and x >= 0,
+             "a whole number or null"),
+    dict: (lambda x: isinstance(x, dict), "an object"),
+    float: (lambda x: type(x) in (int, float) and 0 <= x < float("inf"),
+            "a number from 0"),
+    int: (lambda x: type(x) is int and x > 0, "a whole number from 1"),
+    bool: (lambda x: type(x) is bool, "true or false"),
+    str: (lambda x: isinstance(x, str), "a text"),
+    type(None): (lambda x: x is None or isinstance(x, str), "a text or null")}
 
 
 class DriveMoEAgent(autonomous_agent.AutonomousAgent):
@@ -250,5 +258,5 @@ class _Record:
       return
     path = os.path.join(self._folder, name)
     with open(path + ".part", "w", encoding="utf-8") as file:
-      json.dump(value, file)
+      json.dump(value, file, allow_nan=False)
     os.replace(path + ".part", path)

@@ -103,7 +103,8 @@ class RemotePolicy:
           open_timeout=CONNECT_S, close_timeout=CLOSE_S,
           additional_headers=self._headers))
       metadata = self._connection.recv(timeout=CONNECT_S)
-    except (OSError, exceptions.WebSocketException) as error:
+    # A peer that hangs up before its answer: EOFError in websockets 13.
+    except (OSError, EOFError, exceptions.WebSocketException) as error:
       self.close()
       response = getattr(error, "response", None)
       if response is not None and response.status_code == 401:

@@ -26,6 +26,13 @@ def source(tmp_path, version="v1.0-test", keyframes_only=False, **options):
                         keyframes_only=keyframes_only)
 
 
+def test_scenes_of_other_tables_do_not_stay(tmp_path):
+  source(tmp_path / "a", scenes=("scene-0061", "scene-0103"))
+  root = nuscenes_tree.write(tmp_path / "b", scenes=("scene-0061",))
+  scenes = nuscenes.index(root, "v1.0-test", str(tmp_path / "a" / "index"))
+  assert scenes.names() == [NAME]
+
+
 def left_circle(seconds, speed=5.0, radius=20.0):
   """Counter-clockwise on a circle around the origin, from (radius, 0)."""
   angle = speed * seconds / radius

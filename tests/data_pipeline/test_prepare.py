@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -177,6 +178,13 @@ def test_skipped_routes_are_listed_with_their_reason(tmp_path):
   assert "rgb_back/00003.jpg" in manifest["skipped"][NAMES[1]]
   assert prepared.Prepared(str(out)).names() == [
       n for n in NAMES if n != NAMES[1]]
+  # A finished folder without some routes is no answer to "all of them".
+  with pytest.raises(errors.ConfigError, match=f"without 1.*{NAMES[1]}"):
+    make(source, out)
+  assert make(source, out, on_bad_record="skip")[0] == manifest
+  shutil.rmtree(tmp_path / "routes" / NAMES[2])
+  with pytest.raises(errors.ConfigError, match=f"not there.*{NAMES[2]}"):
+    make(source, out, on_bad_record="skip")
   source = spoiled(tmp_path / "two", NAMES[0], NAMES[1])
   with pytest.raises(errors.DataError, match="2 of 4 routes.*allows 1"):
     make(source, tmp_path / "more", on_bad_record="skip")
@@ -193,7 +201,12 @@ def test_labels_of_other_frames_are_never_skipped(tmp_path):
 def test_options_that_cannot_be(source, tmp_path):
   with pytest.raises(errors.ConfigError, match="'webp'.*png, jpeg"):
     prepare.Options(encoding="webp")
-  with pytest.raises(errors.ConfigError, match="must be positive"):
-    prepare.Options(size=0)
+  for bad in ({"size": 0}, {"horizons": (10, 0)}, {"horizons": ()},
+              {"history": 0}):
+    with pytest.raises(errors.ConfigError, match="must be positive"):
+      prepare.Options(**bad)
+  for bad in ({"workers": 0}, {"skip_cap": -1}, {"skip_cap": 2}):
+    with pytest.raises(errors.ConfigError, match=f"{min(bad)} "):
+      make(source, tmp_path, **bad)
   with pytest.raises(errors.DataError, match="no sample.*horizon"):
     make(source, tmp_path, prepare.Options(size=SIZE, horizons=(12,)))

@@ -10,6 +10,7 @@ import pytest
 from array_record.python import array_record_module
 
 from data_pipeline import (
+    bench2drive,
     errors,
     normalize,
     prepare,
@@ -19,6 +20,7 @@ from data_pipeline import (
     verify_prepared,
     verify_raw,
 )
+from data_pipeline.labels import annotations
 from launch import verify_data
 from tests.data_pipeline import fixtures
 
@@ -76,6 +78,15 @@ def test_workers_change_nothing(raw):
   (raw / NAMES[1] / "anno/00003.json.gz").unlink()
   one, two = (check_raw(raw, everything=True, workers=n) for n in (1, 2))
   assert one == two and len(one.faults) == 2
+
+
+def test_files_of_other_names_are_no_frames_to_anybody(raw):
+  anno = raw / NAMES[0] / "anno"
+  shutil.copy(anno / "00005.json.gz", anno / "00005 (1).json.gz")
+  assert check_raw(raw).faults == []
+  assert annotations.count_frames(str(raw), NAMES[0]) == (
+      raw_routes.RawRoutes(str(raw)).length(NAMES[0]))
+  bench2drive.read_route(str(raw), NAMES[0], str(raw / "labels"))
 
 
 def spoil_gzip(path):

@@ -60,6 +60,15 @@ def test_refusals_name_the_remedy(source, tmp_path, capsys):
   assert "--overwrite" in capsys.readouterr().err
   assert call("--source", source, "--target", source, "--overwrite") == 0
   assert call("--source", source, "--target", tmp_path / "x.bin") == 2
+  (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+  assert call("--source", source, "--target", tmp_path / "run",
+              "--overwrite") == 2
+  assert "folder of a run" in capsys.readouterr().err
+  (tmp_path / "hf").mkdir()
+  (tmp_path / "hf" / "config.json").write_text("{}")
+  assert call("--source", source, "--target", tmp_path / "hf") == 4
+  assert (tmp_path / "hf" / "config.json").read_text() == "{}"
+  assert call("--source", source, "--target", tmp_path / "v1.2") == 0
   assert call("--source", tmp_path / "y", "--target", tmp_path / "x") == 4
   for flags in (("--max-shard", "4 GB"), ("--heads", "2,3")):
     assert call("--source", source, "--target", tmp_path / "x", *flags) == 2
@@ -104,6 +113,7 @@ def run(tmp_path_factory):
   sizes = {k: v for k, v in trees.ODD.items() if k in config.model}
   config.model.update(sizes)
   config.prompt_ids, config.loss.camera_counts = (2, 5), (4, 2, 1, 4, 4)
+  config.loss.skill_counts = ()
   folder = tmp_path_factory.mktemp("run")
   (folder / "config.json").write_text(json.dumps(config.to_dict()))
   low, high = (dict.fromkeys(normalize.KEYS, x) for x in (0.0, 1.0))

@@ -4,6 +4,7 @@ What it does beside a real server is tested with the agent.
 """
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -67,6 +68,33 @@ def test_a_late_answer_is_not_taken_for_the_next_one():
 def test_what_speaks_otherwise_is_no_policy_server(first):
   with answering(lambda link: (link.send(first), link.recv())) as policy:
     with pytest.raises(remote.Unavailable, match="no policy server"):
+      policy.wait(0.0)
+
+
+def test_a_peer_that_hangs_up_at_once_is_no_server_yet():
+  # As a tunnel does whose far end is not listening.
+  with socket.create_server(("127.0.0.1", 0)) as listener:
+    def hang_up():
+      while True:
+        try:
+          listener.accept()[0].close()
+        except OSError:
+          return
+    threading.Thread(target=hang_up, daemon=True).start()
+    policy = remote.RemotePolicy(
+        f"ws://127.0.0.1:{listener.getsockname()[1]}", timeout_s=0.4)
+    for call in (lambda: policy.wait(0.0), lambda: policy.plan({})):
+      with pytest.raises(remote.Unavailable, match="no server at"):
+        call()
+
+
+@pytest.mark.parametrize("old", [EOFError("stream ended"), OSError("reset")])
+def test_every_way_of_hanging_up_is_retried(monkeypatch, old):
+  def connect(*args, **kw):  # websockets 13, of Python 3.8, lets EOFError out
+    raise old
+  with answering(lambda link: link.recv()) as policy:
+    monkeypatch.setattr(remote.client, "connect", connect)
+    with pytest.raises(remote.Unavailable, match=str(old)):
       policy.wait(0.0)
 
 

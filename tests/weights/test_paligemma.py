@@ -104,6 +104,19 @@ def test_bfloat16_is_written_as_big_vision_reads_it(weights, tmp_path):
       weights.params["img"]["head"]["bias"].astype(ml_dtypes.bfloat16))
 
 
+def test_a_trainer_s_own_counters_are_no_weights(weights, tmp_path):
+  path = write.write(str(tmp_path / "x.npz"), weights, column="bv")
+  with np.load(path) as file:
+    arrays = dict(file)
+  # As big_vision.utils.save_checkpoint flattens a whole training state.
+  np.savez(tmp_path / "y.npz", **arrays, **{
+      "opt/0/count": np.int32(7), "chrono/accum": np.array(["a"])})
+  found = read.scan(str(tmp_path / "y.npz"))
+  whole = read.scan(str(tmp_path / "x.npz"))
+  got, want = (blocks.flatten(x.params | x.carried) for x in (found, whole))
+  assert got.keys() == want.keys()
+
+
 def spelled(key, version):
   """A legacy key as later versions of transformers have it in memory."""
   if version == "legacy":

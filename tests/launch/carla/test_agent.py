@@ -230,6 +230,11 @@ def test_keys_are_sent_and_wrong_ones_said(agents, recorded, config, tmp_path):
     ({"server": "ws://127.0.0.1:1", "safety": []}, "give an object"),
     ({"server": "ws://127.0.0.1:1", "timeout_s": "1"}, "give a number"),
     ({"server": "ws://127.0.0.1:1", "wait_s": -1}, "give a number"),
+    ({"server": 5}, "give a text or null"),
+    ({"server": "ws://127.0.0.1:1", "threads": 0}, "give a whole number"),
+    ({"server": "ws://127.0.0.1:1", "camera_width": "9"}, "a whole number"),
+    ({"server": "ws://127.0.0.1:1", "official_parity": 1}, "true or false"),
+    ({"workdir": "run", "step": -1}, "a whole number or null"),
 ])
 def test_configs_that_make_no_sense_are_refused(
     agents, recorded, config, values, text):
