@@ -14,7 +14,7 @@ ANNO = "json.gz"  # suffix of annotation files
 REMEDY = "extract or record the route again, or set on_bad_record=skip"
 
 
-def listed(folder, suffix=ANNO):
+def listed(folder, suffix=ANNO, remedy=REMEDY):
   """Numbers of a folder's files NNNNN.SUFFIX; what has another name is none.
 
   Raises:
@@ -26,27 +26,28 @@ def listed(folder, suffix=ANNO):
     return {int(match[1]) for match in found if match}
   except OSError as error:
     raise errors.DataError(
-        f"{folder}: {error.strerror}; {REMEDY}") from None
+        f"{folder}: {error.strerror}; {remedy}") from None
 
 
-def count(folder, suffix=ANNO, frames=None):
+def count(folder, suffix=ANNO, frames=None, remedy=REMEDY):
   """Number of a folder's files, which must go from 0 on without a gap.
 
   Args:
     frames: how many there must be at least; None: as many as there are.
+    remedy: what the caller's user can do.
 
   Raises:
     DataError: none there, or a gap.
   """
-  present = listed(folder, suffix)
+  present = listed(folder, suffix, remedy)
   if not present:
-    raise errors.DataError(f"{folder}: no frame in it; {REMEDY}")
+    raise errors.DataError(f"{folder}: no frame in it; {remedy}")
   frames = len(present) if frames is None else frames
   for t in range(frames):
     if t not in present:
       raise errors.DataError(
           f"{folder}/{t:05d}.{suffix} is missing: frame {t} of {frames}; "
-          f"{REMEDY}")
+          f"{remedy}")
   return frames
 
 

@@ -20,6 +20,7 @@ from data_pipeline import (
     images,
     nuscenes_tables,
     reading,
+    writing,
 )
 
 STEP_US = 100_000              # between frames
@@ -127,10 +128,7 @@ def index(root, version, folder, *, keyframes_only=False):
   scenes = nuscenes_tables.by_scene(tables, keyframes_only)
   os.makedirs(folder, exist_ok=True)
   for name, content in scenes.items():
-    path = os.path.join(folder, f"{name}.json")
-    with open(path + ".partial", "w", encoding="utf-8") as file:
-      json.dump(content, file)
-    os.replace(path + ".partial", path)
+    writing.put(os.path.join(folder, f"{name}.json"), json.dumps(content))
   for file in os.listdir(folder):  # of other tables, sorted here before
     if file.endswith(".json") and file.removesuffix(".json") not in scenes:
       os.remove(os.path.join(folder, file))

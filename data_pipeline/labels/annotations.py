@@ -143,7 +143,7 @@ def count_frames(root, name):
   Raises:
     DataError: none there, or a gap.
   """
-  return frame_numbers.count(os.path.join(root, name, "anno"))
+  return frame_numbers.count(os.path.join(root, name, "anno"), remedy=REMEDY)
 
 
 def read_frames(root, name):

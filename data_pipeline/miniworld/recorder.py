@@ -66,8 +66,10 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     ConfigError: unknown scenario, overlapping seeds, bad size or quality.
     DataError: out_dir holds something else, or another recording.
   """
+  if workers < 1:
+    raise errors.ConfigError(f"{workers} workers; one or more record")
   plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-               val_max_frames, handovers, workers)
+               val_max_frames, handovers)
   known = _claim(out_dir, plan)
   if known:
     return known
@@ -105,7 +107,7 @@ def _run(jobs, workers):
 
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-          val_max_frames, handovers, workers):
+          val_max_frames, handovers):
   """The checked arguments that decide the bytes, as JSON would hold them."""
   kinds = list(dict.fromkeys(scenario_types or names.FIRST))
   for kind in kinds:
@@ -118,8 +120,6 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   if not seeds and not val_seeds:
     raise errors.ConfigError("no seeds, nothing to record; ask for at least "
                              "one training or validation route")
-  if workers < 1:
-    raise errors.ConfigError(f"{workers} workers; one or more record")
   if not 20 <= quality <= 95:
     raise errors.ConfigError(f"JPEG quality {quality} is outside 20..95")
   if min(size) < 32 or max(size) > 4096 or size[1] % 2:

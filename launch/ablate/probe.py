@@ -69,7 +69,7 @@ if __name__ == "__main__":
   folder, *counts = sys.argv[1:]
   try:
     writing.put(os.path.join(folder, "probe.json"),
-              json.dumps(probe(folder, *map(int, counts))))
+                json.dumps(probe(folder, *map(int, counts))))
   except errors.UserError as error:
     print(error, file=sys.stderr)
     sys.exit(error.status)
