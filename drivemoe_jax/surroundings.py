@@ -47,7 +47,7 @@ print("{MARK}" + json.dumps({{
 # What decides how jax, TensorFlow and a run's log behave.
 PREFIXES = ("JAX_", "XLA_", "TF_", "TPU_", "LIBTPU_", "CUDA_", "NVIDIA_",
             "PYTHON", "WANDB_", "DRIVEMOE_", "LD_LIBRARY_PATH", "LD_PRELOAD",
-            "MALLOC_", "OMP_", "TMPDIR")
+            "MALLOC_", "GLIBC_TUNABLES", "OMP_", "TMPDIR")
 DISK_GB, MEMORY_GB = 5.0, 5.0  # what the demo takes
 PORTS = {8000: "launch.serve; choose another --port",
          8476: "the coordinator of a run on several hosts; choose another one "
