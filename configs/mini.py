@@ -1,4 +1,4 @@
-r"""The demo's model with twice the routes and six times the updates.
+r"""The demo's model with four times the routes and ten times the updates.
 
 python -m launch.train --config configs/mini.py --workdir runs/mini
 python -m launch.train --config configs/mini.py:stage=2 --workdir runs/mini2 \
@@ -16,10 +16,10 @@ from configs import tiny
 def get_config(arg=None):
   c = tiny.get_config(arg)
   second = c.stage == 2
-  c.total_updates = 100 if second else 9000
+  c.total_updates = 100 if second else 16000
   if not second:
     c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
-  c.data.record.train_seeds, c.data.record.val_seeds = 36, 4
+  c.data.record.train_seeds, c.data.record.val_seeds = 60, 4
   c.log_every, c.save_every = 50, 1000
   return c
