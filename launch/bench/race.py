@@ -107,9 +107,10 @@ def _take_turns(sides, found, runs):
   racing = [key for key, value in found.items() if "failed" not in value]
   for turn in range(runs):
     for side, name in racing:
-      for call in range(CALLS):
-        ms = sides[side].ask("call", name, WARMUP + CALLS * turn + call)
-      found[side, name]["ms"].append(ms)
+      first = WARMUP + CALLS * turn
+      ms = [sides[side].ask("call", name, first + call)
+            for call in range(CALLS)]
+      found[side, name]["ms"].append(ms[-1])
   for side, name in racing:
     found[side, name]["peak_bytes"] = sides[side].ask("peak", name)
 
