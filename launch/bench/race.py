@@ -102,7 +102,7 @@ def _take_turns(sides, found, runs):
 
   Who trains or drives calls again at once. After the others' turns the caches
   are theirs, and a virtual machine has given away what memory was free, which
-  costs a large step as much as its arithmetic: so a first call is not counted.
+  may nearly double a large step's time: so a first call is not counted.
   """
   racing = [key for key, value in found.items() if "failed" not in value]
   for turn in range(runs):
