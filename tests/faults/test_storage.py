@@ -1,6 +1,7 @@
 """Disks that are full, read-only or gone: told in a line, nothing spoilt."""
 
 import errno
+import itertools
 import os
 
 import jax
@@ -106,9 +107,13 @@ def test_storage_that_vanishes_ends_a_run_in_a_line(routes, tmp_path,
   monkeypatch.setattr(saver, "BACK_OFF_S", (0.0, 0.0, 0.0))
   workdir = tmp_path / "run"
 
-  def vanish():  # and cannot be made again by whoever misses it
-    workdir.rename(tmp_path / "gone")
-    workdir.touch()
+  def vanish():
+    for number in itertools.count():  # a save under way makes it again
+      workdir.rename(tmp_path / f"gone{number}")
+      try:
+        return workdir.touch(exist_ok=False)  # and now nobody can
+      except FileExistsError:
+        pass
   interrupt(monkeypatch, 4, vanish)
   with pytest.raises(errors.SaveError, match="E-SAVE: step .*Tried 4 times"
                      ) as gone:
