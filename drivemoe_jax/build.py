@@ -137,7 +137,8 @@ def record(config, workdir, progress=None):
       seeds=range(r.train_seeds), val_seeds=range(first, first + r.val_seeds),
       size=(r.width_px, r.height_px), max_frames=r.max_frames,
       val_max_frames=r.get("val_max_frames"),
-      handovers=r.get("handovers", False), workers=config.data.workers,
+      handover_frames=r.get("handover_frames", 0),
+      workers=config.data.workers,
       progress=progress)
 
 

@@ -45,7 +45,9 @@ def compare(path, config):
   params = read.load(path, steps.param_shapes(model)).params
   inputs = example(model, config.prompt_ids)
   velocity, out = steps.jit_once(model.apply)({"params": params}, **inputs)
-  theirs = require().forward(tensors(path), model, inputs)
+  # The other model, as the official agent, is told what it is shown.
+  shown = np.asarray(drivemoe.remembered(inputs["proprio"], model.past))
+  theirs = require().forward(tensors(path), model, inputs | {"proprio": shown})
   rows = []
   for name, ours in (("velocity", velocity),
                      ("camera_logits", out["camera_logits"]),

@@ -33,10 +33,11 @@ def add_arguments(parser):
                       help="image size in pixels")
   parser.add_argument("--quality", type=int, default=90,
                       help="JPEG quality, 20..95")
-  parser.add_argument("--handovers", action="store_true",
-                      help="training routes of odd seeds begin where another "
-                      "driver left the car: too fast, aside, or slow; those "
-                      "of every fourth seed begin standing")
+  parser.add_argument("--handover-frames", type=int, default=0, metavar="N",
+                      help="training routes of three seeds of four begin where "
+                      "another driver leaves the car, too fast, aside, or "
+                      "slow, and last N frames; those of every fourth seed "
+                      "begin standing; default: all routes are the expert's")
   parser.add_argument("--workers", type=int, default=2, help="processes")
 
 
@@ -62,7 +63,7 @@ def run(args):
       seeds=range(args.seed, args.seed + args.train_seeds),
       val_seeds=range(first, first + args.val_seeds),
       size=(int(size[1]), int(size[2])), quality=args.quality,
-      handovers=args.handovers, workers=args.workers, progress=progress)
+      handover_frames=args.handover_frames, workers=args.workers, progress=progress)
   print(f"record: {args.out} holds {len(summary['routes'])} routes, "
         f"{sum(summary['routes'].values())} frames; "
         f"{len(summary['val_routes'])} routes are for validation")

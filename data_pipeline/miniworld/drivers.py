@@ -34,8 +34,9 @@ class Still:
 class Blind:
   """Follows the route at one speed and sees nobody, no light and no sign."""
 
-  def __init__(self, world, speed=BLIND_SPEED, offset=0.0):
-    """Args: speed [m/s]; offset: metres to the right of the route."""
+  def __init__(self, world, speed=BLIND_SPEED, offset=lambda s: 0.0):
+    """Args: speed [m/s]; offset: metres of the route -> metres to its right.
+    """
     self._world, self._speed, self._offset = world, speed, offset
 
   def control(self):
@@ -43,7 +44,7 @@ class Blind:
     throttle, brake = actors.Ego.pedals(
         min(max(2.0 * (self._speed - state.speed), -4.0), 3.0), state.speed)
     return worlds.Control(float(throttle), expert.pursue(
-        self._world.scene.route, state, lambda s: self._offset),
+        self._world.scene.route, state, self._offset),
         float(brake))
 
 

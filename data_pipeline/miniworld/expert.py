@@ -22,7 +22,9 @@ CENTRING = 0.6       # aim this share of the lateral error to the other side
 SIGHT = 90.0         # vehicles count within this distance [m]
 MEMORY = 10          # ticks for which a seen actor is remembered
 WAIT_GAP = 7.0       # room to pull out from behind an obstacle [m]
-AT_LINE = 0.6        # stops this far before a line [m]
+# Stops this far before a line [m]. The car's controller brakes no sooner than
+# a plan of its present speed loses a third of it: the rest is for its delay.
+AT_LINE = 2.6
 LOOKOUT = 45.0       # for lights and signs [m]
 KINDS = ("vehicle", "walker", "traffic_sign")
 
@@ -153,7 +155,7 @@ class Expert:
       gap = line.s - s - HALF
       if not -0.5 < gap < LOOKOUT or line.is_open or line in self._stopped:
         continue
-      if line.is_stop and v < 0.05 and gap < 2.0:
+      if line.is_stop and v < 0.05 and gap < AT_LINE + 1.4:
         self._stopped.add(line)
       best = min(best, eyes.halt(v, gap - AT_LINE))
     return best

@@ -1,12 +1,17 @@
 """Recordings that begin otherwise than the expert would begin.
 
 Whoever learns from the expert alone never sees what his own mistakes lead to:
-too fast before a red light, half a metre off the lane, slow where nothing is in
-the way. So for odd seeds a driver who sees nobody goes first, unrecorded, and
-the expert takes over as late as he can still do so without an infraction. For
-every fourth seed the expert begins standing, as every drive of a policy does,
-so that starting is learnt too. The recorded plans are all the expert's.
+too fast before a red light, half a lane aside, slow where nothing is in the
+way. So for three seeds of four a careless driver goes first, who sees nobody
+and weaves. The expert takes over at a time drawn over the whole drive, or just
+before the careless one's first infraction; if he cannot get along from there
+without one, as late before as he can. The last `LEAD` ticks of the careless
+driver are recorded: a window's past must look like that of a car that drives
+on, not like one that was just put there. Every fourth seed is the expert's
+whole drive, which begins standing, as every drive of a policy does.
 """
+
+import dataclasses
 
 import numpy as np
 
@@ -15,66 +20,109 @@ from data_pipeline.miniworld import drivers, names, referee
 from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
 
-SPEEDS = (5.0, 8.5)  # of the first driver [m/s]
-OFFSET = 0.6         # from the route, to either side [m]
-LATEST = 140         # ticks
+SPEEDS = (5.0, 8.5)  # of the careless driver [m/s]
+ASIDE = 1.0          # from the route, on average, to either side [m]
+WEAVE = 0.8          # on top of it [m]
+WAVES = (25.0, 60.0)  # length of that [m]
+LATEST = 240         # ticks
+LATE = 0.6           # share of handovers for which only just is time
+LEAD = 8             # ticks; with the present frame a window's past
 WATCHED = 80         # ticks that must go well, and be left to record
-EARLIER = 0.8        # of the last try
+EARLIER = 4          # ticks before the last try, then twice that, ...
 BRAKE = worlds.Control(brake=1.0)
 
 
-def begin(world):
-  """The World at the moment at which the recording begins.
+@dataclasses.dataclass(frozen=True)
+class Careless:
+  """A driver who keeps a speed [m/s] and weaves about the route [m]."""
 
-  Where no handover goes well the expert has the wheel from the start.
+  speed: float
+  aside: float
+  weave: float
+  wave: float
+  phase: float
+
+  def offset(self, s):
+    """Metres of the route -> metres to its right."""
+    return self.aside + self.weave * np.sin(
+        2 * np.pi * s / self.wave + self.phase)
+
+  def control(self, world):
+    return drivers.Blind(world, self.speed, self.offset).control()
+
+
+def begin(world):
+  """(World at which the recording begins, Careless or None).
+
+  The careless one drives the first LEAD ticks of the recording. Where no
+  handover goes well there is none, and the expert drives from the start.
 
   Args:
     world: after its reset; it is driven on, what is returned may be another.
   """
-  if world.seed % 2:
+  if world.seed % 4:
     return _handed_over(world)
-  if world.seed % 4 == 0:
-    for _ in range(ticks.TICKS):
-      world.step(BRAKE)
-  return world
+  for _ in range(ticks.TICKS):
+    world.step(BRAKE)
+  return world, None
 
 
 def _handed_over(world):
   rng = np.random.default_rng(
       [int(names.number(world.scene.kind, world.seed)), 3])
-  last, speed = int(rng.integers(ticks.TICKS, LATEST)), rng.uniform(*SPEEDS)
-  moments = []
-  while last >= ticks.TICKS:
-    moments.append(last)
-    last = int(EARLIER * last)
+  careless = Careless(
+      rng.uniform(*SPEEDS), rng.uniform(-ASIDE, ASIDE), rng.uniform(0, WEAVE),
+      rng.uniform(*WAVES), rng.uniform(0, 2 * np.pi))
+  last = int(rng.integers(ticks.TICKS + 1, LATEST))
+  if rng.random() < LATE:
+    last = _first_fault(world.fork(), careless)
+  moments = [moment - moment % 2  # frames are saved at even ticks
+             for moment in last - np.cumsum(np.arange(0, LATEST, EARLIER))
+             if moment > ticks.TICKS]
   start = world.fork()
-  reached = _driven(world, moments, speed, rng.uniform(-OFFSET, OFFSET))
+  reached = _driven(world, moments, careless)
   for moment in moments:
-    if moment in reached and _is_safe(reached[moment].fork()):
-      return reached[moment]
-  return start
+    if moment in reached and _is_safe(reached[moment].fork(), careless):
+      return reached[moment], careless
+  return start, None
 
 
-def _driven(world, moments, speed, offset):
-  """{tick: World} at those ticks that the first driver comes to."""
+def _first_fault(world, careless):
+  """Tick of the careless one's first infraction, or of the drive's end."""
+  judge = referee.Referee(world)
+  while not (judge.ended or any(judge.infractions.values())):
+    judge.watch(_step(world, careless))
+  return world.state().tick
+
+
+def _driven(world, moments, careless):
+  """{tick: World} at those ticks that the careless driver comes to."""
   state, reached = world.state(), {}
-  first = drivers.Blind(world, speed, offset)
-  while not state.finished:
+  while moments and not state.finished and state.tick <= moments[0]:
     if state.tick in moments:
       reached[state.tick] = world.fork()
-    if state.tick == max(moments):
-      break
-    # As in a drive of a policy the car stands on the brake at first.
-    state = world.step(BRAKE if state.tick < ticks.TICKS else first.control())
+    state = _step(world, careless)
   return reached
 
 
-def _is_safe(world):
-  """Whether the expert gets along from here; drives the world on."""
+def _step(world, careless):
+  """As in a drive of a policy the car stands on the brake at first."""
+  return world.step(BRAKE if world.state().tick < ticks.TICKS
+                    else careless.control(world))
+
+
+def _is_safe(world, careless):
+  """Whether the expert gets along LEAD ticks on; drives the world on."""
   state, driver = world.state(), experts.Expert(world)
-  judge, end = referee.Referee(world), state.tick + WATCHED
+  judge, start = referee.Referee(world), state.tick
   judge.watch(state)
-  while state.tick < end and not (state.finished or judge.ended):
-    state = world.step(driver.control())
+  while state.tick < start + LEAD + WATCHED and not (
+      state.finished or judge.ended):
+    control = driver.control()
+    if state.tick < start + LEAD:
+      control = careless.control(world)
+    state = world.step(control)
     judge.watch(state)
-  return state.tick == end and not any(judge.infractions.values())
+    if any(judge.infractions.values()):
+      return False
+  return state.tick == start + LEAD + WATCHED

@@ -43,7 +43,7 @@ def route_name(scene, seed):
 def record(out_dir, scenario_types=None, seeds=SEEDS,
            val_seeds=range(VAL_SEED, VAL_SEED + 2), *, size=(320, 180),
            quality=90, max_frames=MAX_FRAMES, val_max_frames=None,
-           handovers=False, workers=2, progress=None):
+           handover_frames=0, workers=2, progress=None):
   """Writes a data folder, or completes one that these arguments began.
 
   Args:
@@ -55,8 +55,9 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       pixels wide at 320x180 would drown in 8x8 blocks.
     max_frames: a route ends after this many frames (10 Hz).
     val_max_frames: the same of validation routes; None for the same number.
-    handovers: training routes of odd seeds begin where another driver left
-      the car, those of every fourth seed standing, see handover.py.
+    handover_frames: training routes of three seeds of four begin where
+      another driver leaves the car, and end after so many frames; those of
+      every fourth seed begin standing, see handover.py. 0: none of that.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -69,7 +70,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
   if workers < 1:
     raise errors.ConfigError(f"{workers} workers; one or more record")
   plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-               val_max_frames, handovers)
+               val_max_frames, handover_frames)
   known = _claim(out_dir, plan)
   if known:
     return known
@@ -77,7 +78,8 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
            "quality": quality,
            "max_frames": (max_frames if seed in plan["seeds"]
                           else val_max_frames or max_frames),
-           "handed_over": handovers and seed in plan["seeds"]}
+           "handover_frames": (handover_frames if seed in plan["seeds"]
+                               else 0)}
           for seed in [*plan["seeds"], *plan["val_seeds"]]
           for kind in plan["scenarios"]]
   names = {}
@@ -107,7 +109,7 @@ def _run(jobs, workers):
 
 
 def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
-          val_max_frames, handovers):
+          val_max_frames, handover_frames):
   """The checked arguments that decide the bytes, as JSON would hold them."""
   kinds = list(dict.fromkeys(scenario_types or names.FIRST))
   for kind in kinds:
@@ -125,13 +127,18 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   if min(size) < 32 or max(size) > 4096 or size[1] % 2:
     raise errors.ConfigError(f"image size {size[0]}x{size[1]}: use 32 to 4096 "
                              "pixels and an even height")
+  lead = handover.LEAD // EVERY
+  if handover_frames and handover_frames <= lead:
+    raise errors.ConfigError(
+        f"handover_frames {handover_frames}: the first {lead} are not the "
+        "expert's; give more, or 0 for no handovers")
   plan = {"format": FORMAT, "scenarios": kinds, "seeds": seeds,
           "val_seeds": val_seeds, "size": list(size), "quality": quality,
           "max_frames": max_frames}
   if val_max_frames:
     plan["val_max_frames"] = val_max_frames
-  if handovers:
-    plan["handovers"] = True
+  if handover_frames:
+    plan["handover_frames"] = handover_frames
   return plan
 
 
@@ -170,15 +177,19 @@ def _frames(out_dir, name):
   return len(os.listdir(folder)) if labelled and os.path.isdir(folder) else 0
 
 
-def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
+def record_route(out_dir, kind, seed, size, quality, max_frames,
+                 handover_frames):
   """Drives one scene and writes it, unless it is there; returns its name."""
   world = worlds.World(size)
   world.reset(kind, seed)
   name = route_name(world.scene, seed)
   if _frames(out_dir, name):
     return name
-  if handed_over:
-    world = handover.begin(world)
+  careless = None
+  if handover_frames:
+    world, careless = handover.begin(world)
+  if careless:
+    max_frames = min(max_frames, handover_frames)
   final = os.path.join(out_dir, "routes", name)
   part = os.path.join(out_dir, f".part_{name}")
   for leftover in (part, final):
@@ -186,7 +197,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
   os.makedirs(os.path.join(part, "anno"))
   for camera in world.cameras():
     os.makedirs(os.path.join(part, "camera", camera))
-  frames = _drive(world, part, quality, max_frames)
+  frames = _drive(world, part, quality, max_frames, careless)
   kinds = labels.of_scene(frames, world.scene)
   for folder, values in zip(LABELS, kinds):
     writing.put(os.path.join(out_dir, folder, name + ".json"), json.dumps(
@@ -195,12 +206,19 @@ def record_route(out_dir, kind, seed, size, quality, max_frames, handed_over):
   return name
 
 
-def _drive(world, folder, quality, max_frames):
-  """Runs the expert to the end; returns the Facts of every saved frame."""
+def _drive(world, folder, quality, max_frames, careless):
+  """Runs the expert to the end; returns the Facts of every saved frame.
+
+  Args:
+    careless: who drives the first handover.LEAD ticks instead, or None.
+  """
   driver, frames = experts.Expert(world), []
   state = world.state()
+  handed_over = state.tick + handover.LEAD if careless else state.tick
   while not state.finished and len(frames) < max_frames:
     control = driver.control()
+    if state.tick < handed_over:
+      control = careless.control(world)
     if state.tick % EVERY == 0:
       _save(world, folder, len(frames), control, driver.emergency, quality)
       frames.append(labels.facts(world, control, driver.emergency,

@@ -5,12 +5,14 @@ or 8 divides the released 7 + 1. Every expert is computed on every token and
 weighted: exact, dropless, and 0.3 % of the model's work, because an action
 stream has ten tokens beside a prefix of 788. It also loads all devices alike,
 whichever of them holds the shared expert, which every token needs. Only where
-a single plan is made, and reading weights is all that it costs, are the chosen
-experts computed alone.
+a single plan is made, and reading weights is all that it costs, and on a CPU,
+where products are dear, are the chosen experts computed alone.
 
 Axes: B samples, T tokens, R routed groups (1 = whole trajectory, or T),
 E experts, D width, F hidden width, G devices of an expert group.
 """
+
+import functools
 
 import flax.linen as nn
 import jax
@@ -20,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 from drivemoe_jax.models import precision
 
 EXCHANGES = ("constraint", "shard_map")
+BLOCK = 80  # tokens; with fewer the weights of an expert are read too often
 
 
 class ExpertBank(nn.Module):
@@ -49,19 +52,28 @@ class ExpertBank(nn.Module):
       return exchanged(x, weights, gating, linear, self.dtype)
     if 0 < active < e and weights.shape[:2] == (1, 1) and _group() == 1:
       return chosen(x, weights, gating, linear, active, self.dtype)
-    # Under expert parallelism each device holds some experts and sees all
-    # tokens of its expert group; the last sum crosses the group.
-    x = nn.with_logical_constraint(x, ("expert_batch", None, None))
-    weights = nn.with_logical_constraint(weights, ("batch", None, None))
-    share = nn.with_logical_constraint(weights.transpose(2, 0, 1),
-                                       ("expert", "expert_batch", None))
-    gathered = lambda w: precision.gathered(
-        w, self.dtype, ("expert",) + (None,) * (w.ndim - 1))
-    h = hidden_layer(x, gathered(gating), share, self.dtype)  # [E,B,T,F]
-    h = nn.with_logical_constraint(h, ("expert", "expert_batch", None, None))
-    y = precision.einsum("ebtf,efd->btd", h, gathered(linear),
-                         dtype=self.dtype)
-    return nn.with_logical_constraint(y, ("batch", None, None))
+    whole = functools.partial(dense, dtype=self.dtype)
+    if 0 < active < e and x.shape[0] * x.shape[1] >= 2 * BLOCK:
+      return precision.by_backend(
+          x, weights, gating, linear, default=whole,
+          cpu=functools.partial(grouped, active=active, dtype=self.dtype))
+    return whole(x, weights, gating, linear)
+
+
+def dense(x, weights, gating, linear, dtype):
+  """The bank with every expert on every token; arguments as of grouped."""
+  # Under expert parallelism each device holds some experts and sees all
+  # tokens of its expert group; the last sum crosses the group.
+  x = nn.with_logical_constraint(x, ("expert_batch", None, None))
+  weights = nn.with_logical_constraint(weights, ("batch", None, None))
+  share = nn.with_logical_constraint(weights.transpose(2, 0, 1),
+                                     ("expert", "expert_batch", None))
+  gathered = lambda w: precision.gathered(
+      w, dtype, ("expert",) + (None,) * (w.ndim - 1))
+  h = hidden_layer(x, gathered(gating), share, dtype)    # [E,B,T,F]
+  h = nn.with_logical_constraint(h, ("expert", "expert_batch", None, None))
+  y = precision.einsum("ebtf,efd->btd", h, gathered(linear), dtype=dtype)
+  return nn.with_logical_constraint(y, ("batch", None, None))
 
 
 def hidden_layer(x, gating, share, dtype):
@@ -86,6 +98,48 @@ def chosen(x, weights, gating, linear, active, dtype):
     total += precision.einsum("ebtf,efd->btd", h, take(linear, e), dtype=dtype,
                               out=jnp.float32)
   return total.astype(dtype)
+
+
+def grouped(x, weights, gating, linear, active, dtype):
+  """The bank in blocks of tokens that want the same expert, dropless.
+
+  Fewer products than `dense`, but a loop, whose length the tokens decide: it
+  has no gradient, and pays on a CPU alone (docs/speed.md).
+
+  Args:
+    x: [B,T,D], weights: [B,R,E], no more than `active` of them above 0.
+    gating: [E,2,D,F], linear: [E,F,D].
+  """
+  (b, t, d), e = x.shape, len(gating)
+  rows = x.reshape(b * t, d)
+  share, index = jax.lax.top_k(jnp.broadcast_to(
+      weights, (b, t, e)).reshape(b * t, e), active)     # [BT,K]
+  order = jnp.argsort(index.reshape(-1))                 # [BTK] by expert
+  wanted, count = index.reshape(-1)[order], jnp.bincount(
+      index.reshape(-1), length=e)
+  blocks = -(-count // BLOCK)                            # [E]
+  ends = jnp.cumsum(blocks)
+  rank = jnp.arange(len(order)) - (jnp.cumsum(count) - count)[wanted]
+  slot = (ends - blocks)[wanted] * BLOCK + rank          # [BTK]
+  most = len(order) // BLOCK + e
+  token = jnp.zeros(most * BLOCK, int).at[slot].set(order // active)
+  weight = jnp.zeros(most * BLOCK, share.dtype).at[slot].set(
+      share.reshape(-1)[order])                          # 0 in what is left
+  owner = jnp.searchsorted(ends, jnp.arange(most), side="right")
+
+  def block(i, out):
+    part = lambda a: jax.lax.dynamic_slice_in_dim(a, i * BLOCK, BLOCK)
+    take = lambda w: jax.lax.dynamic_slice_in_dim(w, owner[i], 1)
+    h = hidden_layer(rows[part(token)][None], take(gating),
+                     part(weight)[None, None], dtype)
+    y = precision.einsum("ebtf,efd->btd", h, take(linear), dtype=dtype)
+    return jax.lax.dynamic_update_slice_in_dim(out, y[0], i * BLOCK, 0)
+
+  out = jax.lax.fori_loop(0, ends[-1], block,
+                          jnp.zeros((most * BLOCK, d), dtype))
+  place = jnp.zeros(len(order), int).at[order].set(slot)
+  return out[place].reshape(b, t, active, d).astype(jnp.float32).sum(
+      2).astype(dtype)
 
 
 def exchanged(x, weights, gating, linear, dtype):

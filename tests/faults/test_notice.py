@@ -77,7 +77,7 @@ def test_a_recording_process_goes_with_its_parent(tmp_path):
   recorder.record(str(out), ["TJunction"], [0], [9000], size=(32, 32),
                   max_frames=1, workers=1)
   job = {"out_dir": str(out), "kind": "TJunction", "seed": 5, "quality": 90,
-         "size": [320, 180], "max_frames": 10**6, "handed_over": False}
+         "size": [320, 180], "max_frames": 10**6, "handover_frames": 0}
   child = kit.command(worker.__name__, stdin=subprocess.PIPE)
   child.stdin.write(json.dumps(job) + "\n")
   child.stdin.flush()

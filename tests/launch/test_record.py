@@ -20,6 +20,15 @@ def test_it_records_and_says_what(tmp_path, capsys):
   assert (out / "val_routes.txt").read_text().strip() == ""
 
 
+def test_routes_of_a_handover_have_their_own_length(tmp_path, capsys):
+  flags = ("--scenarios", "TJunction", "--train-seeds", 1, "--val-seeds", 0,
+           "--seed", 5, "--size", "64x36", "--workers", 1)
+  assert call("--out", tmp_path, *flags, "--handover-frames", 4) == 2
+  assert "handover_frames 4" in capsys.readouterr().err
+  assert call("--out", tmp_path, *flags, "--handover-frames", 6) == 0
+  assert "1 routes, 6 frames" in capsys.readouterr().out
+
+
 def test_user_errors_have_their_exit_codes(tmp_path, capsys):
   assert call("--out", tmp_path / "x", "--scenarios", "TJunctio") == 2
   assert "'TJunction'" in capsys.readouterr().err

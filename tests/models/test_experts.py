@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from drivemoe_jax.models import experts
 
@@ -60,6 +61,34 @@ def test_one_plan_reads_its_own_experts_alone():
       lambda: BANK.apply(params, x[:1], few[:1], active))())
   assert "f32[5,1,4,7]" in products(0)                   # hidden of all five
   assert "f32[5,1,4,7]" not in products(3)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("kept", [1, 3, 4])
+@pytest.mark.parametrize("block", [1, 5, 64])
+def test_blocks_of_tokens_that_want_one_expert(groups, kept, block,
+                                               monkeypatch):
+  """Whatever is chosen, also by all tokens alike, and however few a block."""
+  monkeypatch.setattr(experts, "BLOCK", block)
+  x, weights, params = tiny_bank(groups)
+  few = jnp.where(weights >= jnp.sort(weights)[..., -kept, None], weights, 0)
+  for chosen in (few, jnp.broadcast_to(few[:1, :1], few.shape)):
+    got = experts.grouped(x, chosen, params["params"]["gating_einsum"],
+                          params["params"]["linear"], active=kept,
+                          dtype=jnp.float32)
+    np.testing.assert_allclose(got, loop(params, x, chosen), atol=1e-5)
+
+
+def test_many_tokens_are_grouped_in_a_sampler_alone(monkeypatch):
+  monkeypatch.setattr(experts, "BLOCK", 6)
+  x, weights, params = tiny_bank()
+  program = lambda *args: str(jax.make_jaxpr(
+      lambda: BANK.apply(params, *args))())
+  assert "while" in program(x, weights, 4)
+  assert "while" not in program(x, weights)              # as in training
+  assert "while" not in program(x[:2], weights[:2], 4)   # two blocks' tokens
+  np.testing.assert_allclose(BANK.apply(params, x, weights, 4),
+                             BANK.apply(params, x, weights), atol=1e-5)
 
 
 def test_several_plans_or_token_routing_take_all_experts():

@@ -24,8 +24,17 @@ def begun(kind, seed):
   return handover.begin(reset(kind, seed))
 
 
+def lead(world, careless):
+  """(Expert who watched, Referee who did) at the handover itself."""
+  driver, judge = experts.Expert(world), referee.Referee(world)
+  for _ in range(handover.LEAD):
+    driver.control()
+    judge.watch(world.step(careless.control(world)))
+  return driver, judge
+
+
 def test_the_car_is_elsewhere_than_the_expert_would_have_it():
-  world = begun(*SCENE)
+  world, _ = begun(*SCENE)
   state = world.state()
   assert state.tick >= ticks.TICKS and not state.collisions
   alone = reset(*SCENE)
@@ -36,52 +45,90 @@ def test_the_car_is_elsewhere_than_the_expert_would_have_it():
 
 
 def test_the_expert_gets_along_from_there():
-  world = begun(*SCENE)
-  driver, judge = experts.Expert(world), referee.Referee(world)
+  world, careless = begun(*SCENE)
+  driver, judge = lead(world, careless)
   while not judge.ended:
     judge.watch(world.step(driver.control()))
   assert judge.ended == "Completed"
   assert not any(judge.infractions.values())
 
 
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_only_a_late_handover_is_just_in_time(late, monkeypatch):
+  """A second later the careless one would have passed the red light."""
+  monkeypatch.setattr(handover, "LATE", late)
+  left = []
+  for seed in (1, 2, 3, 5, 6, 7):
+    world, careless = begun(SCENE[0], seed)
+    _, judge = lead(world, careless)
+    for _ in range(24):
+      judge.watch(world.step(careless.control(world)))
+    left.append(bool(judge.infractions["red_light"]))
+  assert sum(left) >= 4 if late else sum(left) <= 2
+
+
 def test_a_scene_has_one_handover():
-  first, again = (begun(*SCENE).state() for _ in range(2))
-  assert first.tick == again.tick
-  np.testing.assert_array_equal(first.position, again.position)
-  other = begun("TJunction", SCENE[1]).state()
-  assert other.tick != first.tick or other.speed != first.speed
+  (first, one), (again, two) = begun(*SCENE), begun(*SCENE)
+  assert first.state().tick == again.state().tick and one == two
+  np.testing.assert_array_equal(first.state().position,
+                                again.state().position)
+  other, third = begun("TJunction", SCENE[1])
+  assert other.state().tick != first.state().tick or third != one
+
+
+def test_the_careless_weave():
+  careless = handover.Careless(7.0, 0.5, 0.3, 20.0, 0.0)
+  assert careless.offset(0.0) == pytest.approx(careless.offset(20.0)) == 0.5
+  assert careless.offset(5.0) == pytest.approx(0.8)
+  assert careless.offset(15.0) == pytest.approx(0.2)
 
 
 def test_where_none_goes_well_the_expert_begins(monkeypatch):
   tried = []
-  monkeypatch.setattr(handover, "_is_safe", lambda world: tried.append(
-      world.state().tick))
-  assert begun(*SCENE).state().tick == 0
+  monkeypatch.setattr(
+      handover, "_is_safe",
+      lambda world, careless: tried.append(world.state().tick))
+  world, careless = begun(*SCENE)
+  assert world.state().tick == 0 and careless is None
   assert tried == sorted(tried, reverse=True) and len(tried) > 1
-  assert tried[-1] >= ticks.TICKS
+  assert tried[-1] >= ticks.TICKS and not any(tick % 2 for tick in tried)
 
 
 def test_every_fourth_seed_begins_standing():
-  world, alone = begun(SCENE[0], 4), reset(SCENE[0], 4)
+  (world, careless), alone = begun(SCENE[0], 4), reset(SCENE[0], 4)
   for _ in range(ticks.TICKS):
     alone.step(worlds.Control(brake=1.0))
-  assert world.state().tick == ticks.TICKS
+  assert world.state().tick == ticks.TICKS and careless is None
   assert world.state().speed < 0.5 * reset(SCENE[0], 4).state().speed
   np.testing.assert_array_equal(world.state().position, alone.state().position)
-  assert begun(SCENE[0], 2).state().tick == 0
 
 
-@pytest.mark.parametrize("handovers", [False, True])
-def test_only_training_routes_begin_otherwise(handovers, tmp_path):
+@pytest.mark.parametrize("frames", [0, 7])
+def test_only_training_routes_begin_otherwise(frames, tmp_path):
   folder = str(tmp_path / "data")
-  summary = recorder.record(folder, [SCENE[0]], [0, 1, 2], [9001], size=SIZE,
-                            max_frames=4, handovers=handovers, workers=1)
-  at_start = {}
-  for name in summary["routes"]:
+  summary = recorder.record(folder, [SCENE[0]], [0, 1], [9001], size=SIZE,
+                            max_frames=9, handover_frames=frames, workers=1)
+  at_start, length = {}, {}
+  for name, count in summary["routes"].items():
     seed = int(name.split("_")[2].removeprefix("Route"))
     route = bench2drive.read_route(f"{folder}/routes", name, folder)
     at_start[seed] = bool(np.hypot(*(
         route.position[0] - reset(SCENE[0], seed).state().position)) < 0.01)
-  assert at_start == {0: not handovers, 1: not handovers, 2: True, 9001: True}
+    length[seed] = count
+  assert at_start == {0: not frames, 1: not frames, 9001: True}
+  assert length == {0: 9, 1: frames or 9, 9001: 9}
   with open(f"{folder}/dataset.json", encoding="utf-8") as file:
-    assert json.load(file)["plan"].get("handovers", False) is handovers
+    assert json.load(file)["plan"].get("handover_frames", 0) == frames
+
+
+def test_a_recording_begins_before_its_handover(tmp_path):
+  """The first frames move as the careless one drives, the next brake."""
+  folder = str(tmp_path / "data")
+  summary = recorder.record(folder, [SCENE[0]], [SCENE[1]], [], size=SIZE,
+                            handover_frames=20, workers=1)
+  (name,) = summary["routes"]
+  route = bench2drive.read_route(f"{folder}/routes", name, folder)
+  world, careless = begun(*SCENE)
+  lead(world, careless)
+  np.testing.assert_allclose(route.position[handover.LEAD // recorder.EVERY],
+                             world.state().position)
