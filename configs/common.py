@@ -28,7 +28,6 @@ def get_config(arg=None):
       vocab_size=257216, text_len=20, num_views=5, view="dynamic",
       camera_heads=8, camera_hidden=128, camera_dropout=0.1,
       view_embedding_index="argmax", history=5, horizon=10, proprio_dim=10,
-      past="driven",                       # driven | present
       action_dim=2, routing="trajectory", time_width=256,
       vision_norm_eps=1e-6, rms_norm_eps=1e-6, rope_theta=10000.0,
       softcap=50.0, remat="full",

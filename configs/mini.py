@@ -16,10 +16,12 @@ from configs import tiny
 def get_config(arg=None):
   c = tiny.get_config(arg)
   second = c.stage == 2
-  c.total_updates = 100 if second else 16000
+  c.total_updates = 100 if second else 20000
   if not second:
     c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
-  c.data.record.train_seeds, c.data.record.val_seeds = 60, 4
+  # Whole drives: the light, the sign and the car ahead come late in them.
+  c.data.record.update(train_seeds=88, val_seeds=4, max_frames=200,
+                       val_max_frames=200)
   c.log_every, c.save_every = 50, 1000
   return c

@@ -138,8 +138,7 @@ def record(config, workdir, progress=None):
       size=(r.width_px, r.height_px), max_frames=r.max_frames,
       val_max_frames=r.get("val_max_frames"),
       handover_frames=r.get("handover_frames", 0),
-      workers=config.data.workers,
-      progress=progress)
+      workers=config.data.workers, progress=progress)
 
 
 def options(config):

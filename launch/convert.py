@@ -99,12 +99,7 @@ def _load(args):
   weights = read.scan(file, tie=args.tie, heads=_heads(args.heads),
                       allowed=read.Allowed(extra=args.allow_extra))
   if file.tree:
-    config = sources.config_of(args.source)
-    weights = of_run(weights, config)
-    if config["model"].get("past", "driven") == "present":
-      print("model.past is present: an agent other than ours must show these "
-            "weights the present at every place of the history, with 0 for "
-            "acceleration, turning and heading (normalised)")
+    weights = of_run(weights, sources.config_of(args.source))
   if args.final_norm:
     other = read.scan(sources.open_source(args.final_norm)[0])
     if read.CARRIED not in other.carried:

@@ -45,9 +45,7 @@ def compare(path, config):
   params = read.load(path, steps.param_shapes(model)).params
   inputs = example(model, config.prompt_ids)
   velocity, out = steps.jit_once(model.apply)({"params": params}, **inputs)
-  # The other model, as the official agent, is told what it is shown.
-  shown = np.asarray(drivemoe.remembered(inputs["proprio"], model.past))
-  theirs = require().forward(tensors(path), model, inputs | {"proprio": shown})
+  theirs = require().forward(tensors(path), model, inputs)
   rows = []
   for name, ours in (("velocity", velocity),
                      ("camera_logits", out["camera_logits"]),

@@ -63,7 +63,8 @@ def run(args):
       seeds=range(args.seed, args.seed + args.train_seeds),
       val_seeds=range(first, first + args.val_seeds),
       size=(int(size[1]), int(size[2])), quality=args.quality,
-      handover_frames=args.handover_frames, workers=args.workers, progress=progress)
+      handover_frames=args.handover_frames, workers=args.workers,
+      progress=progress)
   print(f"record: {args.out} holds {len(summary['routes'])} routes, "
         f"{sum(summary['routes'].values())} frames; "
         f"{len(summary['val_routes'])} routes are for validation")

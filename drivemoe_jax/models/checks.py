@@ -26,7 +26,6 @@ def check(model):
     raise ValueError(f"view {m.view!r}: \"dynamic\", or a tuple of the "
                      f"num_views = {m.num_views} views, 0 to {m.num_views - 1}")
   for name, known in (("routing", ("trajectory", "token")),
-                      ("past", ("driven", "present")),
                       ("adaptive", (None, "adaLN", "adaLN-Zero")),
                       ("expert_exchange", experts.EXCHANGES),
                       ("remat", ("none", *precision.REMAT)),

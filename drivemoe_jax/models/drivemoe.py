@@ -21,7 +21,6 @@ from drivemoe_jax.models import checks, joint, masks, parts, routers, siglip
 
 CAMERA_CHOICES = ("label", "straight_through", "argmax")
 SKILL_CHOICES = ("router", "label")
-MOTION = slice(1, 8)  # of a row of history: acceleration, turning, heading
 FRONTS = 2  # front and front one frame earlier lead the images
 
 
@@ -40,11 +39,6 @@ class DriveMoE(nn.Module):
       even where another one was sampled (as released), "sample" by the sample.
     softcap: attention logits are capped for every stream, although PaliGemma
       was trained without (as released); 0 switches it off.
-    past: what the model is told of its own past: "driven", as released, or
-      "present": how fast the car is and where to, at every place of the
-      history, and no acceleration, turning or heading. Who is told that he
-      brakes goes on braking, who is not looks for the reason: the copycat
-      problem of imitation (de Haan et al. 2019, "Causal Confusion").
     unroll: layers one after the other in the program, in place of loops.
   """
 
@@ -75,7 +69,6 @@ class DriveMoE(nn.Module):
   camera_dropout: float = 0.1
   view_embedding_index: str = "argmax"
   history: int = 5
-  past: str = "driven"
   horizon: int = 10
   proprio_dim: int = 10
   action_dim: int = 2
@@ -249,7 +242,7 @@ class DriveMoE(nn.Module):
     tokens = self.io.action_in(noisy_action.astype(jnp.float32), joined)
     self.sow("intermediates", "action_tokens", tokens)
     streams, out, _ = self._run(
-        {"vlm": vlm, "proprio": self._history(proprio), "action": tokens},
+        {"vlm": vlm, "proprio": self.io.proprio_in(proprio), "action": tokens},
         valid, condition, skip=cached, cache=cache, skill=skill)
     action = self.expert.stream("action")[1](streams["action"], condition)
     if "proprio" in streams:  # unused, but its norm is part of the checkpoint
@@ -260,13 +253,10 @@ class DriveMoE(nn.Module):
     """Keys and values of the streams in `cached`, which do not see the plan."""
     condition, _ = self._time(jnp.zeros(len(vlm)))
     _, _, cache = self._run(
-        {"vlm": vlm, "proprio": self._history(proprio)}, valid, condition,
+        {"vlm": vlm, "proprio": self.io.proprio_in(proprio)}, valid, condition,
         skip=tuple(s for s in masks.STREAMS if s not in cached),
         keep_cache=True)
     return cache
-
-  def _history(self, proprio):
-    return self.io.proprio_in(remembered(proprio, self.past))
 
   def _time(self, time):
     """Time as the condition of adaptive norms, or as what joins the plan."""
@@ -290,14 +280,6 @@ class DriveMoE(nn.Module):
     streams = {s: streams[s] * (1.0 if s == "vlm" else scale) for s in running}
     return self.joint(streams, mask[:, start:stop, :stop], positions,
                       condition, **kwargs)
-
-
-def remembered(proprio, past):
-  """What a model of that `past` is told of a history: [B,P,10] -> [B,P,10]."""
-  if past == "driven":
-    return proprio
-  now = jnp.asarray(proprio)[:, -1:].at[..., MOTION].set(0.0)
-  return jnp.broadcast_to(now, proprio.shape)
 
 
 def _skill_label(choice, skill):

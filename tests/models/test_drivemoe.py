@@ -166,7 +166,7 @@ def test_skill_label_replaces_the_router():
 
 @pytest.mark.parametrize("changes", [
     {}, dict(moe_layers=0, view=()), dict(moe_layers=1, routing="token"),
-    dict(adaptive="adaLN-Zero"), dict(past="present")], ids=str)
+    dict(adaptive="adaLN-Zero")], ids=str)
 def test_cached_sampling_equals_recomputing_everything(changes):
   m, params, kw = tree(**changes)
   keep = {k: kw[k] for k in ("images", "text", "proprio", "goal")}
@@ -178,20 +178,6 @@ def test_cached_sampling_equals_recomputing_everything(changes):
   np.testing.assert_allclose(fast, slow, atol=1e-5)
   assert out["points"].shape == (4, *noise.shape)
   assert jnp.abs(fast - noise).max() > 1e-2
-
-
-@pytest.mark.parametrize("past", ["driven", "present"])
-def test_what_a_model_is_told_of_its_past(past):
-  m, params, kw = tree(proprio_dim=10)
-  m = m.clone(past=past)
-  slope = jax.jit(jax.grad(lambda proprio: (m.apply(
-      {"params": params}, **kw | {"proprio": proprio})[0] ** 2).sum()))
-  told = np.abs(slope(kw["proprio"])).max(0) > 0         # [P,10]
-  if past == "driven":
-    assert told.all()
-  else:  # speed and where to
-    assert told[-1].nonzero()[0].tolist() == [0, 8, 9]
-    assert not told[:-1].any()
 
 
 def test_a_single_plan_is_the_one_it_would_be_in_company():
@@ -289,8 +275,7 @@ def test_dropout_acts_on_the_camera_router_alone():
     (dict(remat="some"), "remat .some.; known"),
     (dict(moe_layers=4), "moe_layers 4 must lie in 0..3"),
     (dict(routing="both"), "routing 'both'"),
-    (dict(adaptive="FiLM"), "adaptive 'FiLM'"),
-    (dict(past="future"), "past 'future'")], ids=str)
+    (dict(adaptive="FiLM"), "adaptive 'FiLM'")], ids=str)
 def test_contradicting_sizes_are_refused(changes, message):
   m = tiny.model(**changes)
   kw = tiny.inputs(tiny.model())
