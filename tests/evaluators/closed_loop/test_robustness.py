@@ -39,3 +39,12 @@ def test_the_plot_is_a_picture(tmp_path):
   plots.plot(sweep(), str(tmp_path / "sweep.png"))
   with Image.open(tmp_path / "sweep.png") as image:
     assert image.size[0] > 600 and len(image.getcolors(1 << 24)) > 20
+
+
+def test_an_interval_that_misses_its_value_by_rounding_is_drawn(tmp_path):
+  found = sweep()
+  found["gps"][1]["driving_score"] = {
+      "value": 51.594645642857145, "low": 51.59464564285715,
+      "high": 51.59464564285714}
+  plots.plot(found, str(tmp_path / "sweep.png"))
+  assert (tmp_path / "sweep.png").exists()
