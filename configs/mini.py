@@ -1,4 +1,4 @@
-r"""The demo's model with four times the routes and ten times the updates.
+r"""The demo's model on three times the routes, whole ones, for longer.
 
 python -m launch.train --config configs/mini.py --workdir runs/mini
 python -m launch.train --config configs/mini.py:stage=2 --workdir runs/mini2 \
