@@ -1,4 +1,4 @@
-r"""The demo's model on three times the routes, whole ones, for longer.
+r"""The demo's model on six times the routes, whole ones, for longer.
 
 python -m launch.train --config configs/mini.py --workdir runs/mini
 python -m launch.train --config configs/mini.py:stage=2 --workdir runs/mini2 \
@@ -22,6 +22,6 @@ def get_config(arg=None):
   c.optim.cycle_updates = c.total_updates + 50
   # Whole drives: the light, the sign and the car ahead come late in them.
   c.data.record.update(train_seeds=88, val_seeds=4, max_frames=200,
-                       val_max_frames=200)
+                       val_max_frames=200, handover_frames=40)
   c.log_every, c.save_every = 50, 1000
   return c

@@ -46,8 +46,8 @@ def get_config(arg=None):
       val_list="{data}/val_routes.txt", ram_budget_gb=1.0,
       workers=2, augment=False)  # in a few epochs it takes more than it gives
   # The routers need many scenes more than long ones.
-  c.data.record = dict(scenarios=("all",), train_seeds=32, val_seeds=2,
+  c.data.record = dict(scenarios=("all",), train_seeds=16, val_seeds=2,
                        width_px=160, height_px=90, max_frames=60,
-                       val_max_frames=80, handover_frames=40)
+                       val_max_frames=80)
   c.log_every, c.save_every, c.keep_last, c.keep_every = 10, 200, 2, 0
   return c
