@@ -51,11 +51,35 @@ class Careless:
     return drivers.Blind(world, self.speed, self.offset).control()
 
 
+class Driver:
+  """The careless one for LEAD ticks, then the expert, who watched them.
+
+  Attributes:
+    emergency: as of the expert.
+  """
+
+  def __init__(self, world, careless):
+    self._world, self._careless = world, careless
+    self._expert = experts.Expert(world)
+    self._handover = world.state().tick + LEAD
+
+  @property
+  def emergency(self):
+    return self._expert.emergency
+
+  def control(self):
+    """The Control for the coming tick."""
+    control = self._expert.control()
+    if self._world.state().tick < self._handover:
+      return self._careless.control(self._world)
+    return control
+
+
 def begin(world):
   """(World at which the recording begins, Careless or None).
 
-  The careless one drives the first LEAD ticks of the recording. Where no
-  handover goes well there is none, and the expert drives from the start.
+  What is recorded is Driver's. Where no handover goes well there is none, and
+  the expert drives from the start.
 
   Args:
     world: after its reset; it is driven on, what is returned may be another.
@@ -113,16 +137,12 @@ def _step(world, careless):
 
 def _is_safe(world, careless):
   """Whether the expert gets along LEAD ticks on; drives the world on."""
-  state, driver = world.state(), experts.Expert(world)
-  judge, start = referee.Referee(world), state.tick
+  state, driver = world.state(), Driver(world, careless)
+  judge, end = referee.Referee(world), state.tick + LEAD + WATCHED
   judge.watch(state)
-  while state.tick < start + LEAD + WATCHED and not (
-      state.finished or judge.ended):
-    control = driver.control()
-    if state.tick < start + LEAD:
-      control = careless.control(world)
-    state = world.step(control)
+  while state.tick < end and not (state.finished or judge.ended):
+    state = world.step(driver.control())
     judge.watch(state)
     if any(judge.infractions.values()):
       return False
-  return state.tick == start + LEAD + WATCHED
+  return state.tick == end

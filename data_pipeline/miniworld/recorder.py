@@ -149,10 +149,10 @@ def _claim(out_dir, plan):
     with open(path, encoding="utf-8") as file:
       known = json.load(file)
     if known.get("plan") != plan:
+      there = known.get("plan", {})
       differ = "; ".join(
-          f"{key} {known.get('plan', {}).get(key)} there, {value} asked"
-          for key, value in plan.items()
-          if known.get("plan", {}).get(key) != value)
+          f"{key} {there.get(key)} there, {plan.get(key)} asked"
+          for key in there | plan if there.get(key) != plan.get(key))
       raise errors.DataError(f"{path} is another recording ({differ}); "
                              "choose another folder")
     if known["summary"] and all(
@@ -190,6 +190,9 @@ def record_route(out_dir, kind, seed, size, quality, max_frames,
     world, careless = handover.begin(world)
   if careless:
     max_frames = min(max_frames, handover_frames)
+    driver = handover.Driver(world, careless)
+  else:
+    driver = experts.Expert(world)
   final = os.path.join(out_dir, "routes", name)
   part = os.path.join(out_dir, f".part_{name}")
   for leftover in (part, final):
@@ -197,7 +200,7 @@ def record_route(out_dir, kind, seed, size, quality, max_frames,
   os.makedirs(os.path.join(part, "anno"))
   for camera in world.cameras():
     os.makedirs(os.path.join(part, "camera", camera))
-  frames = _drive(world, part, quality, max_frames, careless)
+  frames = _drive(world, driver, part, quality, max_frames)
   kinds = labels.of_scene(frames, world.scene)
   for folder, values in zip(LABELS, kinds):
     writing.put(os.path.join(out_dir, folder, name + ".json"), json.dumps(
@@ -206,19 +209,11 @@ def record_route(out_dir, kind, seed, size, quality, max_frames,
   return name
 
 
-def _drive(world, folder, quality, max_frames, careless):
-  """Runs the expert to the end; returns the Facts of every saved frame.
-
-  Args:
-    careless: who drives the first handover.LEAD ticks instead, or None.
-  """
-  driver, frames = experts.Expert(world), []
-  state = world.state()
-  handed_over = state.tick + handover.LEAD if careless else state.tick
+def _drive(world, driver, folder, quality, max_frames):
+  """Runs the driver to the end; returns the Facts of every saved frame."""
+  state, frames = world.state(), []
   while not state.finished and len(frames) < max_frames:
     control = driver.control()
-    if state.tick < handed_over:
-      control = careless.control(world)
     if state.tick % EVERY == 0:
       _save(world, folder, len(frames), control, driver.emergency, quality)
       frames.append(labels.facts(world, control, driver.emergency,

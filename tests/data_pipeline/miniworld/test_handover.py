@@ -25,11 +25,10 @@ def begun(kind, seed):
 
 
 def lead(world, careless):
-  """(Expert who watched, Referee who did) at the handover itself."""
-  driver, judge = experts.Expert(world), referee.Referee(world)
+  """(Driver, Referee) at the handover itself."""
+  driver, judge = handover.Driver(world, careless), referee.Referee(world)
   for _ in range(handover.LEAD):
-    driver.control()
-    judge.watch(world.step(careless.control(world)))
+    judge.watch(world.step(driver.control()))
   return driver, judge
 
 
@@ -122,13 +121,14 @@ def test_only_training_routes_begin_otherwise(frames, tmp_path):
 
 
 def test_a_recording_begins_before_its_handover(tmp_path):
-  """The first frames move as the careless one drives, the next brake."""
+  """At its frame LEAD / EVERY the careless one has driven for LEAD ticks."""
   folder = str(tmp_path / "data")
   summary = recorder.record(folder, [SCENE[0]], [SCENE[1]], [], size=SIZE,
                             handover_frames=20, workers=1)
   (name,) = summary["routes"]
   route = bench2drive.read_route(f"{folder}/routes", name, folder)
   world, careless = begun(*SCENE)
-  lead(world, careless)
+  for _ in range(handover.LEAD):
+    world.step(careless.control(world))
   np.testing.assert_allclose(route.position[handover.LEAD // recorder.EVERY],
                              world.state().position)
