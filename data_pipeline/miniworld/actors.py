@@ -14,6 +14,7 @@ from data_pipeline.miniworld import shapes
 
 BODIES = ("vehicle", "traffic_sign")  # what stands in the way of a car
 RED, YELLOW, GREEN = range(3)  # states of a light
+SLOWER = 0.03  # in one tick: more than drag takes, so it brakes [m/s]
 EGO_TYPE = "vehicle.lincoln.mkz_2020"
 EGO_EXTENT = (2.45, 1.06, 0.75)  # half sizes [m]
 
@@ -51,6 +52,8 @@ class Actor:
     position: world x, y [m]; yaw [rad]; speed [m/s] along `course` [rad].
     state: "dynamic" or "static"; of a light its integer state.
     body: the highway-env vehicle that moves it, if any.
+    braking: its brakes are on, or it stands. braking_mesh: what it looks like
+      then, if otherwise.
     trigger: (centre [2], half sizes [2]) of a light's stop area.
   """
 
@@ -68,6 +71,13 @@ class Actor:
   colour: tuple = (128, 128, 128)
   body: Any = None
   trigger: tuple | None = None
+  braking: bool = False
+  braking_mesh: shapes.Mesh | None = None
+
+  @property
+  def shown(self):
+    """The Mesh to draw now."""
+    return self.braking_mesh or self.mesh if self.braking else self.mesh
 
   @property
   def heading(self):
@@ -87,7 +97,9 @@ class Actor:
     if self.body is not None:
       self.position = self.body.position.copy()
       self.yaw = self.course = float(self.body.heading)
+      slower = self.speed - float(self.body.speed)
       self.speed = float(self.body.speed)
+      self.braking = slower > SLOWER or self.speed < 0.2
 
   def footprint(self):
     """Corners of the box on the ground, [4,2]."""
@@ -108,7 +120,7 @@ class Ego(kinematics.Vehicle):
   WIDTH = 2 * EGO_EXTENT[1]
   MAX_STEER = 0.7      # wheel angle at steer = 1 [rad]
   STEER_TIME = 0.1     # the wheels follow with this time constant [s]
-  ENGINE, BRAKES = 4.0, 8.0  # at full pedal [m/s^2]
+  ENGINE, BRAKES = 4.0, 11.0  # at full pedal [m/s^2]
   DRAG = 0.03          # [1/s]
 
   def __init__(self, *args, **kwargs):
@@ -163,15 +175,18 @@ class TrafficCar(behavior.IDMVehicle):
 
 def vehicle(rng, position, yaw, *, type_id=None, state="dynamic", body=None,
             hazard=False):
-  """A car of a random type and colour."""
+  """A car of a random type and colour; with hazard its warning lights are on.
+  """
   if type_id is None:
     type_id = str(rng.choice(sorted(VEHICLES)))
   extent, base_type = VEHICLES[type_id]
   colour = PAINTS[rng.integers(len(PAINTS))]
+  looks = [shapes.vehicle(extent, colour, tail)
+           for tail in ("warns" if hazard else "dark", "brakes")]
   return Actor("vehicle", extent, np.array(position, float), float(yaw),
-               shapes.vehicle(extent, colour, hazard), type_id=type_id,
-               base_type=base_type, state=state, colour=colour, body=body,
-               course=float(yaw))
+               looks[0], type_id=type_id, base_type=base_type, state=state,
+               colour=colour, body=body, course=float(yaw),
+               braking_mesh=looks[1])
 
 
 def emergency_vehicle(rng, body, type_id):
@@ -201,10 +216,14 @@ def walker(rng, position, yaw):
                base_type="", course=float(yaw))
 
 
-def traffic_light(position, yaw, state, reach, trigger):
-  """A light for drivers who travel along `yaw`, see RED."""
+def traffic_light(position, yaw, state, place, trigger):
+  """A light for drivers who travel along `yaw`, see RED.
+
+  Args:
+    place: of the large head, see shapes.traffic_light.
+  """
   return Actor("traffic_light", (0.3, 0.5, 2.8), np.array(position, float),
-               float(yaw), shapes.traffic_light(state, reach),
+               float(yaw), shapes.traffic_light(state, *place),
                type_id="traffic.traffic_light", state=state, trigger=trigger)
 
 

@@ -7,6 +7,7 @@ from data_pipeline.miniworld import scene as scenes
 from data_pipeline.miniworld import town as towns
 
 MEETS = 1.0     # routes nearer than this conflict [m]
+CLUSTER = 1.0   # heads of lights hang this far before a junction's middle [m]
 STOP = "traffic.stop"
 
 
@@ -39,14 +40,8 @@ def green_light(kind, seed, rng):
   # IDM cars do not give way, so a lead car never turns across the traffic.
   _lead_car(scene, rng, paths["W", "E" if end == "N" else end])
   for arm in spec.arms:
-    out = np.array(junction.ARMS[arm])
-    right, yaw = towns.right_of(-out), float(np.arctan2(-out[1], -out[0]))
-    stop = out * (spec.size(arm) + junction.STOP_LINE + 0.2)
-    trigger = (stop + right * towns.LANE / 2 + out * 1.0,
-               np.array([1.2, towns.LANE / 2]))
-    scene.add(actors.traffic_light(
-        stop + right * (towns.LANE + 1.2), yaw, 2 if arm in "WE" else 0,
-        towns.LANE / 2 + 1.2, trigger))
+    stop, out, right, yaw = _stop_place(spec, arm)
+    _light(scene, spec, arm, actors.GREEN if arm in "WE" else actors.RED)
     if arm in "NS" and rng.random() < 0.6:
       scene.add(actors.vehicle(rng, stop + right * towns.LANE / 2 + out * 3.2,
                                yaw))
@@ -70,6 +65,20 @@ def _oncoming(scene, rng, path, end):
                      + 100.0 * ~scene.route.junction)
     scene.crossings.append((float(scene.route.s[near]),
                             scene.route.xy[near].copy()))
+
+
+def _light(scene, spec, arm, state):
+  """Adds an arm's traffic light: (Actor, place of its large head)."""
+  stop, out, right, yaw = _stop_place(spec, arm)
+  trigger = (stop + right * towns.LANE / 2 + out * 1.0,
+             np.array([1.2, towns.LANE / 2]))
+  # The heads of all arms hang about the middle, each over its own lane.
+  place = (towns.LANE / 2 + 1.2,
+           spec.size(arm) + junction.STOP_LINE - CLUSTER)
+  light = actors.traffic_light(stop + right * (towns.LANE + 1.2), yaw, state,
+                               place, trigger)
+  scene.add(light)
+  return light, place
 
 
 def _stop_place(spec, arm):
@@ -115,20 +124,13 @@ def red_light(kind, seed, rng):
   moves = [("N", "S"), ("S", "N")]
   scene, spec, paths = scenes.at_junction(
       kind, rng, 98, ("W", "E", "N", "S"), ("W", end), moves, scenery.SKIES)
-  lights = {}
-  for arm in spec.arms:
-    stop, out, right, yaw = _stop_place(spec, arm)
-    trigger = (stop + right * towns.LANE / 2 + out * 1.0,
-               np.array([1.2, towns.LANE / 2]))
-    lights[arm] = actors.traffic_light(
-        stop + right * (towns.LANE + 1.2), yaw,
-        actors.RED if arm in "WE" else actors.GREEN, towns.LANE / 2 + 1.2,
-        trigger)
-    scene.add(lights[arm])
-  line = _line(scene, spec, lights["W"])
+  lights = {arm: _light(scene, spec, arm,
+                        actors.RED if arm in "WE" else actors.GREEN)
+            for arm in spec.arms}
+  line = _line(scene, spec, lights["W"][0])
   scene.scripts.append(scripts.Signal(
       [lights["W"], lights["E"]], [lights["N"], lights["S"]], line.s,
-      towns.LANE / 2 + 1.2, float(rng.uniform(2.5, 6.0))))
+      float(rng.uniform(4.0, 7.0))))
   _cross_traffic(scene, rng, paths, moves, scenes.few, (14, 26))
   return scene
 

@@ -14,10 +14,17 @@ import numpy as np
 from data_pipeline.miniworld import actors, manoeuvres, paths
 from data_pipeline.miniworld import seen as eyes
 from data_pipeline.miniworld import world as worlds
-from data_pipeline.miniworld.seen import EASE, HALF, PULL, STANDSTILL, WIDTH
+from data_pipeline.miniworld.referee import TAIL
+from data_pipeline.miniworld.seen import (
+  EASE,
+  FULL,
+  HALF,
+  PULL,
+  STANDSTILL,
+  WIDTH,
+)
 
 LATERAL = 5.6        # comfortable lateral acceleration [m/s^2]
-EMERGENCY = 6.0      # least braking for a person [m/s^2]
 CENTRING = 0.6       # aim this share of the lateral error to the other side
 SIGHT = 90.0         # vehicles count within this distance [m]
 MEMORY = 10          # ticks for which a seen actor is remembered
@@ -132,7 +139,7 @@ class Expert:
       return np.inf
     need = v * v / (2 * max(gap - 2.5, 0.3))
     if need > 1.2:
-      return -min(max(1.3 * need, EMERGENCY), 8.0)
+      return -FULL
     return eyes.idm(v, 0.0, gap)
 
   def _yield(self, s, v, seen):
@@ -149,11 +156,16 @@ class Expert:
     return best
 
   def _obey(self, s, v):
-    """Stops at a red light, and once at a stop sign."""
+    """Stops at a red light, and once at a stop sign.
+
+    Beyond the line, too, as long as it is not passed for the referee.
+    """
     best = np.inf
     for line in self._world.scene.lines:
       gap = line.s - s - HALF
-      if not -0.5 < gap < LOOKOUT or line.is_open or line in self._stopped:
+      passed = HALF if line.is_stop else HALF - TAIL
+      if (not -passed < gap < LOOKOUT or line.is_open
+          or line in self._stopped):
         continue
       if line.is_stop and v < 0.05 and gap < AT_LINE + 1.4:
         self._stopped.add(line)

@@ -2,12 +2,12 @@
 
 Whoever learns from the expert alone never sees what his own mistakes lead to:
 too fast before a red light, half a lane aside, slow where nothing is in the
-way. So for three seeds of four a careless driver goes first, who sees nobody
-and weaves. The expert takes over at a time drawn over the whole drive, or just
-before the careless one's first infraction; if he cannot get along from there
-without one, as late before as he can. The last `LEAD` ticks of the careless
+way. So for seven seeds of eight a careless driver goes first, who sees nobody
+and weaves. The expert takes over at a time drawn over the whole drive, or in
+the last seconds before the careless one's first infraction; if he cannot get
+along from there without one, as late before as he can. The last `LEAD` ticks of the careless
 driver are recorded: a window's past must look like that of a car that drives
-on, not like one that was just put there. Every fourth seed is the expert's
+on, not like one that was just put there. Every eighth seed is the expert's
 whole drive, which begins standing, as every drive of a policy does.
 """
 
@@ -25,7 +25,9 @@ ASIDE = 1.0          # from the route, on average, to either side [m]
 WEAVE = 0.8          # on top of it [m]
 WAVES = (25.0, 60.0)  # length of that [m]
 LATEST = 240         # ticks
-LATE = 0.6           # share of handovers for which only just is time
+WHOLE = 8            # every so manieth seed has no handover
+LATE = 0.6           # share of handovers shortly before an infraction,
+LATE_TICKS = 40      # by less than this
 LEAD = 8             # ticks; with the present frame a window's past
 WATCHED = 80         # ticks that must go well, and be left to record
 EARLIER = 4          # ticks before the last try, then twice that, ...
@@ -84,7 +86,7 @@ def begin(world):
   Args:
     world: after its reset; it is driven on, what is returned may be another.
   """
-  if world.seed % 4:
+  if world.seed % WHOLE:
     return _handed_over(world)
   for _ in range(ticks.TICKS):
     world.step(BRAKE)
@@ -99,7 +101,9 @@ def _handed_over(world):
       rng.uniform(*WAVES), rng.uniform(0, 2 * np.pi))
   last = int(rng.integers(ticks.TICKS + 1, LATEST))
   if rng.random() < LATE:
-    last = _first_fault(world.fork(), careless)
+    # Before the fault: who takes over at it, a line behind him, has none.
+    last = (_first_fault(world.fork(), careless) - 1
+            - int(rng.integers(LATE_TICKS)))
   moments = [moment - moment % 2  # frames are saved at even ticks
              for moment in last - np.cumsum(np.arange(0, LATEST, EARLIER))
              if moment > ticks.TICKS]

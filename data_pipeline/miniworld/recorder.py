@@ -55,9 +55,9 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
       pixels wide at 320x180 would drown in 8x8 blocks.
     max_frames: a route ends after this many frames (10 Hz).
     val_max_frames: the same of validation routes; None for the same number.
-    handover_frames: training routes of three seeds of four begin where
+    handover_frames: training routes of seven seeds of eight begin where
       another driver leaves the car, and end after so many frames; those of
-      every fourth seed begin standing, see handover.py. 0: none of that.
+      every eighth seed begin standing, see handover.py. 0: none of that.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -151,7 +151,7 @@ def _claim(out_dir, plan):
     if known.get("plan") != plan:
       there = known.get("plan", {})
       differ = "; ".join(
-          f"{key} {there.get(key)} there, {plan.get(key)} asked"
+          f"{key} {_brief(there.get(key))} there, {_brief(plan.get(key))} asked"
           for key in there | plan if there.get(key) != plan.get(key))
       raise errors.DataError(f"{path} is another recording ({differ}); "
                              "choose another folder")
@@ -167,6 +167,14 @@ def _claim(out_dir, plan):
   for folder in ("routes", *LABELS):
     os.makedirs(os.path.join(out_dir, folder), exist_ok=True)
   return None
+
+
+def _brief(value):
+  """As a message tells it: of seeds in a row the first and the last."""
+  if (isinstance(value, list) and len(value) > 2 and all(
+      isinstance(v, int) and v == value[0] + i for i, v in enumerate(value))):
+    return f"{value[0]}..{value[-1]}"
+  return value
 
 
 def _frames(out_dir, name):

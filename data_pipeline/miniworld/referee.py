@@ -1,7 +1,10 @@
 """Watches a drive: what went wrong, how far it came, what to write down.
 
-Infractions have the names and weights of Bench2Drive's result files; each
-actor is hit once at most, and driving through is possible: the drive goes on.
+Infractions have the names and weights of Bench2Drive's result files, and are
+counted as CARLA's criteria count them (scenario_runner, atomic_criteria.py):
+a red light when the tail passes the line, a stop sign when the middle does
+without having stood, the road when the middle is 0.5 m beside it, a collision
+when the car moves. Each actor is hit once at most; the drive goes on.
 """
 
 import math
@@ -22,10 +25,11 @@ FACTORS = {
     "collisions_pedestrian": 0.5, "collisions_vehicle": 0.6,
     "collisions_layout": 0.65, "red_light": 0.7, "stop_infraction": 0.8,
     "yield_emergency_vehicle_infractions": 0.7}
-STANDING = 0.1       # below this a car stands [m/s]
+STANDING = 0.1       # below this a car stands, and hits nobody [m/s]
 BLOCKED_S = 20.0     # standing for so long ends the drive
 DEVIATION = 30.0     # so far off the route, too [m]
-STOP_WITHIN = 6.0    # of the line, before it, one has to stop [m]
+STOP_WITHIN = 6.0    # of the line, or on it, one has to stop [m]
+TAIL = -0.8 * actors.EGO_EXTENT[0]  # what passes a red light, of the middle
 HELD_BEHIND = 20.0   # an emergency vehicle this near is held up [m],
 HELD_SPEED = 0.6     # if it drives at less than this share of its wish,
 HELD_S = 3.0         # for longer than this
@@ -43,7 +47,7 @@ class Referee:
     self.infractions = {kind: [] for kind in KINDS}
     state = world.state()
     self._start = state.progress
-    self._nose, self._best = self._nose_of(state), state.progress
+    self._best = state.progress
     self._hit, self._stopped, self._held = set(), set(), 0.0
     self._outside, self._standing = 0.0, 0
     self._before = state.progress
@@ -59,14 +63,14 @@ class Referee:
     """Takes note of a tick; afterwards `ended` may be set."""
     self._best = max(self._best, state.progress)
     for actor in state.collisions:
-      if actor.id not in self._hit:
+      if state.speed >= STANDING and actor.id not in self._hit:
         self._hit.add(actor.id)
         self._note(COLLISIONS.get(actor.kind, OTHERS), state,
                    f"hit {actor.type_id or 'scenery'} (id {actor.id})")
     if state.off_road:
       self._outside += max(state.progress - self._before, 0.0)
-    self._before = max(self._before, state.progress)
     self._watch_lines(state)
+    self._before = max(self._before, state.progress)
     self._watch_emergency(state)
     self._watch_end(state)
 
@@ -75,21 +79,23 @@ class Referee:
     self.infractions[kind].append(
         f"{text} at x {x:.2f}, y {y:.2f}, {state.tick * worlds.TICK:.2f} s")
 
-  def _nose_of(self, state):
-    return state.progress + actors.EGO_EXTENT[0]
-
   def _watch_lines(self, state):
-    nose = self._nose_of(state)
     for line in self._world.scene.lines:
-      if line.is_stop and state.speed < STANDING and (
-          0 <= line.s - nose < STOP_WITHIN):
-        self._stopped.add(line)
-      if self._nose < line.s <= nose:
-        if line.is_stop and line not in self._stopped:
+      if line.is_stop:
+        to_go = line.s - state.progress
+        if state.speed < STANDING and (
+            0 <= to_go < STOP_WITHIN + actors.EGO_EXTENT[0]):
+          self._stopped.add(line)
+        if self._passes(line.s, state) and line not in self._stopped:
           self._note("stop_infraction", state, "did not stop at the sign")
-        elif not line.is_stop and line.actor.state == actors.RED:
-          self._note("red_light", state, "passed a red light")
-    self._nose = max(self._nose, nose)
+      elif (self._passes(line.s - TAIL, state)
+            and line.actor.state == actors.RED):
+        self._note("red_light", state, "passed a red light")
+
+  def _passes(self, s, state):
+    """Whether the car's middle comes to s metres of the route for the first
+    time."""
+    return self._before < s <= state.progress
 
   def _watch_emergency(self, state):
     actor = self._world.scene.makes_way_for

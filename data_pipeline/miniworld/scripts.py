@@ -96,11 +96,11 @@ class CutIn:
 class Signal:
   """Lights that change when somebody has waited for long enough."""
 
-  def __init__(self, red, green, line, reach, wait):
-    """Args: red, green: lights that swap; line: where the ego waits, metres
-    of its route; reach: of the masts [m]; wait: [s]."""
+  def __init__(self, red, green, line, wait):
+    """Args: red, green: (light, place of its large head) that swap; line:
+    where the ego waits, metres of its route; wait: [s]."""
     self._red, self._green, self._line = red, green, line
-    self._reach, self._wait = reach, wait
+    self._wait = wait
 
   def update(self, world, dt):
     if world.progress < self._line - NEAR_LIGHT or self._wait <= 0:
@@ -109,6 +109,6 @@ class Signal:
     if self._wait <= 0:
       for lights, state in ((self._red, actors.GREEN),
                             (self._green, actors.RED)):
-        for light in lights:
+        for light, place in lights:
           light.state = state
-          light.mesh = shapes.traffic_light(state, self._reach)
+          light.mesh = shapes.traffic_light(state, *place)

@@ -11,6 +11,11 @@ from data_pipeline.miniworld import actors
 HALF, WIDTH = actors.EGO_EXTENT[0], actors.EGO_EXTENT[1]
 PULL, EASE = 3.0, 3.5  # acceleration, comfortable braking [m/s^2]
 HEADWAY, STANDSTILL = 0.9, 3.0  # IDM gap [s], [m]
+# Who has to brake harder than LATE brakes fully: the car's controller heeds
+# only plans that lose a third of the speed at once, and would wait until
+# gentler ones are out of the question.
+LATE, FULL = 4.0, actors.Ego.BRAKES  # [m/s^2]
+SLOW = 2.0  # closing in by less than this is never late [m/s]
 
 
 class Seen:
@@ -52,11 +57,14 @@ class Seen:
 
 def idm(v, lead, gap):
   """Intelligent driver model's braking term for a gap [m] and two speeds."""
+  closing = max(v - lead, 0.0)
+  if closing ** 2 > 2 * LATE * (gap - STANDSTILL) and closing > SLOW:
+    return -FULL
+  if gap <= 0.1:
+    return -FULL
   want = STANDSTILL + max(
       0.0, v * HEADWAY + v * (v - lead) / (2 * np.sqrt(PULL * EASE)))
-  if gap <= 0.1:
-    return -8.0
-  return float(max(PULL * (1 - (want / gap) ** 2), -8.0))
+  return float(max(PULL * (1 - (want / gap) ** 2), -FULL))
 
 
 def halt(v, gap):

@@ -63,12 +63,12 @@ class Sculptor:
     return Mesh(np.array(self._quads), np.array(self._colours))
 
 
-def vehicle(extent, colour, hazard=False):
+def vehicle(extent, colour, tail="dark"):
   """A car or a van.
 
   Args:
     extent: half length, width, height [m]; half height above 1 m is a van.
-    colour: RGB. hazard: warning lights and a warning board on the tail.
+    colour: RGB. tail: its lamps, a key of TAILS.
   """
   length, width, height = extent
   top, sculptor = 2 * height, Sculptor()
@@ -87,7 +87,7 @@ def vehicle(extent, colour, hazard=False):
     for face, sign in (("+y", 1), ("-y", -1)):
       sculptor.detail(face, (0.6 * length, sign * eps, glass[0]),
                       (0.3 * length, width, glass[1]), GLASS)
-  _lamps(sculptor, length, width, body, hazard)
+  _lamps(sculptor, length, width, body, tail)
   if not van:
     roof = (top - body) / 2
     sculptor.box((-0.12 * length, 0, body + roof),
@@ -104,12 +104,17 @@ def _wheels(sculptor, length, width):
                       TYRE)
 
 
-def _lamps(sculptor, length, width, body, hazard):
-  tail = (255, 146, 0) if hazard else (196, 24, 22)
-  size = (0.34, 0.26) if hazard else (0.2, 0.1)
+# Tail lamps: half width, half height [m], RGB. Large when lit, so that few
+# pixels tell it.
+TAILS = {"dark": (0.2, 0.1, (122, 20, 18)), "brakes": (0.36, 0.24, (420, 70, 50)),
+         "warns": (0.34, 0.26, (255, 146, 0))}
+
+
+def _lamps(sculptor, length, width, body, tail):
+  wide, high, colour = TAILS[tail]
   for sign in (-1, 1):
     sculptor.detail("-x", (-0.012, sign * 0.74 * width, 0.72 * body),
-                    (length, size[0], size[1]), tail)
+                    (length, wide, high), colour)
     sculptor.detail("+x", (0.012, sign * 0.74 * width, 0.6 * body),
                     (length, 0.22, 0.1), (255, 250, 224))
   sculptor.detail("-x", (-0.011, 0, 0.42 * body), (length, 0.3, 0.07),
@@ -176,10 +181,10 @@ def stop_sign():
   """A red plate with a white bar, large as lamps are, on a pole."""
   sculptor = Sculptor()
   sculptor.box((0, 0, 1.1), (0.06, 0.06, 1.1), (120, 122, 124))
-  for wide, high in ((0.62, 0.30), (0.50, 0.46), (0.30, 0.62)):
-    sculptor.box((-0.1, 0, 2.5), (0.03, wide, high), (206, 22, 24),
+  for wide, high in ((1.0, 0.48), (0.8, 0.74), (0.48, 1.0)):
+    sculptor.box((-0.1, 0, 2.6), (0.03, wide, high), (206, 22, 24),
                  shine=False)
-  sculptor.detail("-x", (-0.14, 0, 2.5), (0.0, 0.46, 0.12), (246, 246, 246))
+  sculptor.detail("-x", (-0.14, 0, 2.6), (0.0, 0.74, 0.19), (246, 246, 246))
   return sculptor.mesh()
 
 
@@ -194,27 +199,30 @@ def walker(extent, shirt, trousers, skin):
           .box((0, 0, 0.93 * top), (0.14, 0.14, 0.08 * top), skin).mesh())
 
 
-LAMPS = {0: (235, 40, 32), 1: (245, 190, 30), 2: (40, 225, 110)}
+# Lamps shine: more than white, so that dusk and rain leave them bright.
+LAMPS = {0: (420, 60, 46), 1: (420, 330, 50), 2: (60, 390, 180)}
 
 
-def traffic_light(state, reach):
-  """A pole at the kerb with a low head, and a high head over the lane.
+def traffic_light(state, reach, beyond):
+  """A low head on a pole at the kerb, and a large one over the junction.
 
   Local x is the direction in which the watching driver travels; the pole
-  stands at y = 0 and the mast reaches `reach` metres to the left.
+  stands at y = 0. The large head hangs `beyond` metres behind the pole and
+  `reach` metres to the left of it: there it is in the front camera's picture
+  up to the line and at it, where a head at the line is not.
   """
   sculptor = Sculptor()
-  sculptor.box((0, 0, 2.8), (0.1, 0.1, 2.8), (70, 72, 74))
-  sculptor.box((0, -reach / 2, 5.6), (0.08, reach / 2, 0.08), (70, 72, 74))
-  for side, height, size in ((-reach, 5.0, 1.0), (0.0, 2.7, 0.75)):
-    sculptor.box((-0.2, side, height), (0.12, 0.5 * size, 1.1 * size),
+  sculptor.box((0, 0, 1.35), (0.1, 0.1, 1.35), (70, 72, 74))
+  for along, side, height, size in ((beyond, -reach, 5.2, 2.0),
+                                    (0.0, 0.0, 2.7, 0.75)):
+    sculptor.box((along - 0.2, side, height), (0.12, 0.5 * size, 1.1 * size),
                  (26, 28, 30), shine=False)
     for lamp, z in ((0, 0.7), (1, 0.0), (2, -0.7)):
       lit = lamp == state
       colour = LAMPS[lamp] if lit else (54, 54, 54)
-      half = 0.4 * size if lit else 0.3 * size
-      sculptor.detail("-x", (-0.21, side, height + z * size),
-                      (0.12, half, 0.32 * size), colour)
+      wide, high = (0.48, 0.36) if lit else (0.3, 0.3)
+      sculptor.detail("-x", (along - 0.21, side, height + z * size),
+                      (0.12, wide * size, high * size), colour)
   return sculptor.mesh()
 
 

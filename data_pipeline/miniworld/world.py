@@ -31,6 +31,10 @@ SENSOR_X = -1.4        # GNSS and IMU sit behind the ego's origin [m]
 GNSS_NOISE = 0.556     # 5e-6 degrees [m]
 IMU_NOISE = 0.001
 LIMIT = 1200           # ticks after which an episode ends
+OUTSIDE = 0.5          # beside a lane that a car's middle may be, as in
+                       # CARLA's OutsideRouteLanesTest [m]
+RING = np.array([(0.0, 0.0), *((OUTSIDE * np.cos(t), OUTSIDE * np.sin(t))
+                               for t in np.arange(8) * np.pi / 4)])   # [9,2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,8 @@ class State:
     compass: heading + pi/2 in [0, 2 pi).
     near, far: (x, y, command) of the next dense and sparse route nodes.
     lane: LaneName under the origin. progress: metres along the route.
-    collisions: actors that the ego touches. off_road: a wheel left the road.
+    collisions: actors that the ego touches. off_road: its middle is farther
+      than OUTSIDE from any road.
     finished: the end of the route, or the time limit.
   """
 
@@ -116,7 +121,9 @@ class World:
     town = self.scene.town
     shared = [self.ground, self.renderer, self.scene.route, town, town.network,
               *(town.network.get_lane(index) for index in town.names),
-              self._still_life, *(a.mesh for a in self.scene.actors)]
+              self._still_life, *(
+                  mesh for a in self.scene.actors
+                  for mesh in (a.mesh, a.braking_mesh) if mesh)]
     return copy.deepcopy(self, {id(x): x for x in shared})
 
   def step(self, control):
@@ -212,7 +219,7 @@ class World:
         near=self._plans[0].target(gnss), far=self._plans[1].target(gnss),
         lane=self.lane_at(ego.position, ego.heading), progress=self.progress,
         collisions=tuple(self._touched(corners)),
-        off_road=not bool(self.is_drivable(corners).all()),
+        off_road=not bool(self.is_drivable(ego.position + RING).any()),
         finished=(self.progress >= self.scene.finish
                   or self._tick >= LIMIT))
 
@@ -239,6 +246,6 @@ def overlap(a, b):
 
 
 def _soup(things):
-  return render.Soup([a.mesh.placed(a.position, a.yaw) for a in things],
-                     [a.mesh.colours for a in things],
+  return render.Soup([a.shown.placed(a.position, a.yaw) for a in things],
+                     [a.shown.colours for a in things],
                      [a.position for a in things])

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import names, paths, scenarios, seen, town
+from data_pipeline.miniworld import (
+  actors,
+  names,
+  paths,
+  scenarios,
+  seen,
+  town,
+)
 from data_pipeline.miniworld import world as worlds
 
 
@@ -27,8 +34,15 @@ def drive(scenario, seed, driver=experts.Expert, **options):
       brakes.append(state.tick)
     state = world.step(control)
     touched |= bool(state.collisions)
-    strayed |= state.off_road
+    strayed |= not all_wheels(world)
   return state.tick < worlds.LIMIT, touched, strayed, brakes
+
+
+def all_wheels(world):
+  """Is all of the car on the road? More than a drive is charged with."""
+  ego = actors.Actor("vehicle", actors.EGO_EXTENT, world.ego.position,
+                     world.ego.heading, None)
+  return world.is_drivable(ego.footprint()).all()
 
 
 def infractions(scenario, seeds):
@@ -102,5 +116,14 @@ def test_it_slows_before_a_bend_no_harder_than_comfortable():
 def test_following_keeps_its_distance():
   assert seen.idm(8.0, 8.0, 60.0) > seen.idm(8.0, 8.0, 15.0)
   assert seen.idm(8.0, 4.0, 15.0) < seen.idm(8.0, 8.0, 15.0)
-  assert seen.idm(5.0, 0.0, 0.0) == -8.0
+  assert seen.idm(5.0, 0.0, 0.0) == -seen.FULL
+
+
+def test_whoever_is_late_brakes_fully():
+  """7 m/s and 4 m/s^2 take 6.1 m, to stand 3 m behind."""
+  assert seen.idm(7.0, 0.0, 9.0) == -seen.FULL
+  assert -seen.FULL < seen.idm(7.0, 0.0, 9.3) < -2.0
+  # A plan of it loses more than the third that the controller waits for.
+  ahead = 7.0 - seen.FULL * 0.7 / 2
+  assert ahead < 0.65 * 7.0 < 7.0 - seen.LATE * 0.7 / 2
   assert seen.idm(0.0, 0.0, seen.STANDSTILL) == pytest.approx(0.0)

@@ -54,13 +54,14 @@ def test_the_expert_gets_along_from_there():
 
 @pytest.mark.parametrize("late", [0.0, 1.0])
 def test_only_a_late_handover_is_just_in_time(late, monkeypatch):
-  """A second later the careless one would have passed the red light."""
+  """Soon the careless one would have passed the red light."""
   monkeypatch.setattr(handover, "LATE", late)
+  monkeypatch.setattr(handover, "LATE_TICKS", 1)
   left = []
   for seed in (1, 2, 3, 5, 6, 7):
     world, careless = begun(SCENE[0], seed)
     _, judge = lead(world, careless)
-    for _ in range(24):
+    for _ in range(36):
       judge.watch(world.step(careless.control(world)))
     left.append(bool(judge.infractions["red_light"]))
   assert sum(left) >= 4 if late else sum(left) <= 2
@@ -93,12 +94,23 @@ def test_where_none_goes_well_the_expert_begins(monkeypatch):
   assert tried[-1] >= ticks.TICKS and not any(tick % 2 for tick in tried)
 
 
-def test_every_fourth_seed_begins_standing():
-  (world, careless), alone = begun(SCENE[0], 4), reset(SCENE[0], 4)
+def test_late_handovers_leave_more_or_less_time(monkeypatch):
+  monkeypatch.setattr(handover, "LATE", 1.0)
+  monkeypatch.setattr(handover, "LATE_TICKS", 1)
+  latest = [begun(SCENE[0], seed)[0].state().tick for seed in (1, 2, 3)]
+  monkeypatch.setattr(handover, "LATE_TICKS", 40)
+  spread = [begun(SCENE[0], seed)[0].state().tick for seed in (1, 2, 3)]
+  sooner = np.subtract(latest, spread)
+  # Tries are so many ticks apart.
+  assert (sooner >= -handover.EARLIER).all() and 8 < sooner.max() <= 44
+
+
+def test_every_eighth_seed_begins_standing():
+  (world, careless), alone = begun(SCENE[0], 8), reset(SCENE[0], 8)
   for _ in range(ticks.TICKS):
     alone.step(worlds.Control(brake=1.0))
   assert world.state().tick == ticks.TICKS and careless is None
-  assert world.state().speed < 0.5 * reset(SCENE[0], 4).state().speed
+  assert world.state().speed < 0.5 * reset(SCENE[0], 8).state().speed
   np.testing.assert_array_equal(world.state().position, alone.state().position)
 
 

@@ -108,6 +108,8 @@ def test_an_interrupted_recording_is_completed(recorded, copy, lost):
 def test_another_recording_or_somebody_elses_folder_is_refused(copy, tmp_path):
   with pytest.raises(errors.DataError, match="seeds"):
     recorder.record(copy, workers=1, **SETTINGS | {"seeds": [1]})
+  with pytest.raises(errors.DataError, match=r"seeds \[0\] there, 3\.\.52 a"):
+    recorder.record(copy, workers=1, **SETTINGS | {"seeds": range(3, 53)})
   (tmp_path / "mine").mkdir()
   (tmp_path / "mine" / "diary.txt").write_text("private")
   with pytest.raises(errors.DataError, match="not empty"):

@@ -1,5 +1,6 @@
 """What a drive is charged with, on scenes where that is known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -66,6 +67,46 @@ def test_the_way_off_the_road_is_charged_by_its_share():
   for kind, each in referee.FACTORS.items():
     factor *= each ** len(found["infractions"][kind])
   assert found["scores"]["score_penalty"] == pytest.approx(factor, abs=1e-6)
+
+
+def watched(kind, *moments):
+  """Infractions after states that differ from the scene's first one so."""
+  world = worlds.World(SMALL)
+  first = world.reset(kind, SEED)
+  judge = referee.Referee(world)
+  for moment in moments:
+    judge.watch(dataclasses.replace(first, **moment(world.scene)))
+  return judge.infractions
+
+
+@pytest.mark.parametrize("beyond, times", [(-0.1, 0), (0.1, 1)])
+def test_a_red_light_is_passed_when_the_tail_passes_its_line(beyond, times):
+  # CARLA looks from 0.8 half lengths behind the middle backwards.
+  at = lambda scene: {"speed": 5.0,
+                      "progress": scene.lines[0].s + 0.8 * 2.45 + beyond}
+  again = lambda scene: {"speed": 5.0, "progress": scene.lines[0].s + 9.0}
+  charged = watched("VanillaSignalizedTurnEncounterRedLight", at)
+  assert len(charged["red_light"]) == times
+  charged = watched("VanillaSignalizedTurnEncounterRedLight", at, again)
+  assert len(charged["red_light"]) == 1
+
+
+@pytest.mark.parametrize("before, times", [
+    (6.1 + 2.45, 1), (5.9 + 2.45, 0), (0.1, 0), (-0.1, 1)])
+def test_a_stop_sign_is_heeded_until_the_middle_passes_the_line(before, times):
+  stands = lambda scene: {"speed": 0.0,
+                          "progress": scene.lines[0].s - before}
+  goes = lambda scene: {"speed": 5.0, "progress": scene.lines[0].s + 0.2}
+  charged = watched("VanillaNonSignalizedTurnEncounterStopsign", stands, goes)
+  assert len(charged["stop_infraction"]) == times
+
+
+def test_whoever_stands_hits_nobody():
+  hit = lambda speed: lambda scene: {
+      "speed": speed, "collisions": (scene.brakes_for,)}
+  assert not watched("HardBreakRoute", hit(0.05))["collisions_vehicle"]
+  charged = watched("HardBreakRoute", hit(0.05), hit(0.2), hit(3.0))
+  assert len(charged["collisions_vehicle"]) == 1
 
 
 def test_an_actor_is_hit_once():

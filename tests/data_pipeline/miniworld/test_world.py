@@ -56,8 +56,8 @@ def test_throttle_quickens_and_brakes_stop_without_reversing():
   _, slow = drive("TJunction", 1, Control(brake=1.0), 60)
   assert slow[-1].speed == 0
   gone = slow[-1].position[0] - slow[0].position[0]
-  # v^2 / 2a with full brakes of 8 m/s^2, and drag.
-  assert gone == pytest.approx(slow[0].speed ** 2 / 16, rel=0.15)
+  # v^2 / 2a with full brakes of 11 m/s^2, and drag.
+  assert gone == pytest.approx(slow[0].speed ** 2 / 22, rel=0.15)
 
 
 def test_sensors_measure_what_they_should():
@@ -122,6 +122,32 @@ def test_leaving_the_road_is_noticed():
   _, states = drive("ParkedObstacleTwoWays", 0,
                     Control(throttle=0.4, steer=0.3), 60)
   assert not states[0].off_road and any(s.off_road for s in states)
+
+
+@pytest.mark.parametrize("beyond, off", [(-0.1, False), (0.4, False),
+                                         (0.7, True)])
+def test_off_the_road_is_half_a_metre_beside_it_with_the_middle(beyond, off):
+  world = worlds.World((32, 18))
+  world.reset("ParkedObstacleTwoWays", 0)
+  # One lane to the right of the middle, and the strip for parking.
+  edge = town.LANE + town.PARKING
+  world.ego.position = np.array([30.0, edge + beyond])
+  world.ego.speed = 0.0
+  assert world.step(Control(brake=1.0)).off_road == off
+
+
+def test_brakes_are_seen_of_cars_that_move():
+  world = worlds.World((160, 90))
+  world.reset("HardBreakRoute", 0)
+  lead, views = world.scene.brakes_for, []
+  for lead.braking in (False, True):
+    views.append(world.cameras()["rgb_front"].astype(int))
+  brighter = np.argwhere((views[1] - views[0])[..., 0] > 60)
+  assert len(brighter) > 4 and lead.shown is lead.braking_mesh
+  # On the car ahead, below the horizon.
+  assert (brighter[:, 0] >= 40).all()
+  assert (abs(brighter[:, 1] - 80) < 20).all()
+
 
 
 def test_overlap_of_turned_boxes():
