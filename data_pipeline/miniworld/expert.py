@@ -109,7 +109,11 @@ class Expert:
     if other.actor.kind not in actors.BODIES or other.s < s:
       return np.inf
     aside = abs(other.lateral - self._offset(other.s))
-    if aside > other.half_width + WIDTH + 0.3:
+    # Who is parked stands along the street, where a route that changes lanes
+    # does not: seen along that, he reaches into a lane that he is beside.
+    parked = other.actor.state == "static" and self._world.scene.change
+    wide = other.actor.extent[1] if parked else other.half_width
+    if aside > wide + WIDTH + 0.3:
       return np.inf
     if any(manoeuvre.ignores(other) for manoeuvre in self._manoeuvres):
       return np.inf

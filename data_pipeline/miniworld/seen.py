@@ -58,7 +58,8 @@ class Seen:
 def idm(v, lead, gap):
   """Intelligent driver model's braking term for a gap [m] and two speeds."""
   closing = max(v - lead, 0.0)
-  if closing ** 2 > 2 * LATE * (gap - STANDSTILL) and closing > SLOW:
+  if (lead >= 0 and closing > SLOW
+      and closing ** 2 > 2 * LATE * (gap - STANDSTILL)):
     return -FULL
   if gap <= 0.1:
     return -FULL

@@ -56,6 +56,13 @@ def test_it_arrives_without_an_infraction(scenario):
   assert not infractions(scenario, [names.FIRST_TEST_SEED])
 
 
+@pytest.mark.parametrize("scenario, seed", [
+    ("LaneChange", 46),            # parked cars beside the lane that it leaves
+    ("ParkedObstacleTwoWays", 52)])  # somebody comes towards it in its bypass
+def test_it_waits_for_nobody_who_leaves_it_room(scenario, seed):
+  assert not infractions(scenario, [seed])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
 def test_it_arrives_without_an_infraction_on_many_seeds(scenario):
