@@ -117,18 +117,6 @@ def test_where_none_goes_well_the_expert_begins(monkeypatch):
   assert tried[-1] >= ticks.TICKS and not any(tick % 2 for tick in tried)
 
 
-def test_late_handovers_leave_more_or_less_time(monkeypatch):
-  monkeypatch.setattr(handover, "LATE", 1.0)
-  monkeypatch.setattr(handover, "HALTS", 0.0)
-  starts = {}
-  for spread in (1, 40):
-    monkeypatch.setattr(handover, "LATE_TICKS", spread)
-    starts[spread] = np.array([
-        begun(SCENE[0], seed)[0].state().tick for seed in (1, 2, 3, 5)])
-  sooner = starts[1] - starts[40]
-  assert sooner.mean() > 4 and sooner.max() > 8
-
-
 def test_every_eighth_seed_begins_standing():
   (world, careless), alone = begun(SCENE[0], 8), reset(SCENE[0], 8)
   for _ in range(ticks.TICKS):
