@@ -26,7 +26,7 @@ def get_config(arg=None):
       rope_theta=100.0)  # so that 32 numbers tell ten positions apart
   c.prompt_ids = (2, 5, 6, 7)
   c.global_batch = c.per_device_batch = 48
-  c.total_updates = 60 if second else 1500
+  c.total_updates = 60 if second else 3000
   rate = 2e-4 if second else 2e-3
   c.optim.update(action_lr=2 * rate, vlm_lr=rate, min_lr=1e-6,
                  warmup_updates=50, cycle_updates=c.total_updates + 50)
