@@ -34,9 +34,9 @@ def add_arguments(parser):
   parser.add_argument("--quality", type=int, default=90,
                       help="JPEG quality, 20..95")
   parser.add_argument("--handover-frames", type=int, default=0, metavar="N",
-                      help="training routes of seven seeds of eight begin where "
-                      "another driver leaves the car, too fast, aside, or "
-                      "slow, and last N frames; those of every eighth seed "
+                      help="training routes of seven seeds of eight begin "
+                      "where another driver leaves the car, too fast, aside, "
+                      "or slow, and last N frames; those of every eighth seed "
                       "begin standing; default: all routes are the expert's")
   parser.add_argument("--workers", type=int, default=2, help="processes")
 

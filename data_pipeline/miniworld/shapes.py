@@ -106,7 +106,8 @@ def _wheels(sculptor, length, width):
 
 # Tail lamps: half width, half height [m], RGB. Large when lit, so that few
 # pixels tell it.
-TAILS = {"dark": (0.2, 0.1, (122, 20, 18)), "brakes": (0.36, 0.24, (420, 70, 50)),
+TAILS = {"dark": (0.2, 0.1, (122, 20, 18)),
+         "brakes": (0.36, 0.24, (420, 70, 50)),
          "warns": (0.34, 0.26, (255, 146, 0))}
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import (
   actors,
   names,
@@ -12,6 +11,7 @@ from data_pipeline.miniworld import (
   seen,
   town,
 )
+from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
 
 
