@@ -22,6 +22,6 @@ def get_config(arg=None):
   c.optim.cycle_updates = c.total_updates + 50
   # Whole drives: the light, the sign and the car ahead come late in them.
   c.data.record.update(train_seeds=96, val_seeds=4, max_frames=200,
-                       val_max_frames=200, handover_frames=30)
+                       val_max_frames=200, handover_frames=36)
   c.log_every, c.save_every = 50, 1000
   return c

@@ -3,14 +3,13 @@
 Whoever learns from the expert alone never sees what his own mistakes lead to:
 too fast before a red light, half a lane aside, slow where nothing is in the
 way. So for seven seeds of eight a careless driver goes first, who sees nobody
-and weaves. Half of the time he stops before his first infraction, and starts
-again too soon: what a model does that copies its own speeding up. The expert
-takes over at a time drawn over the whole drive, or in the last seconds before
-an infraction; if he cannot get along from there without one, as late before as
-he can. The last `LEAD` ticks of the careless driver are recorded: a window's
-past must look like that of a car that drives on, not like one that was just
-put there. Every eighth seed is the expert's whole drive, which begins
-standing, as every drive of a policy does.
+and weaves. The expert takes over at a time drawn over the whole drive, or in
+the last seconds before the careless one's first infraction; if he cannot get
+along from there without one, as late before as he can. The last `LEAD` ticks
+of the careless driver are recorded: a window's past must look like that of a
+car that drives on, not like one that was just put there. Every eighth seed is
+the expert's whole drive, which begins standing, as every drive of a policy
+does.
 """
 
 import dataclasses
@@ -28,9 +27,6 @@ WEAVE = 0.8          # on top of it [m]
 WAVES = (25.0, 60.0)  # length of that [m]
 LATEST = 240         # ticks
 WHOLE = 8            # every so manieth seed has no handover
-HALTS = 0.5          # share of the careless who stop before their first fault,
-HALT_TICKS = (16, 48)  # so many ticks before it,
-PAUSE_TICKS = (14, 40)  # brake and stand for so many, and drive into it then
 LATE = 0.6           # share of handovers shortly before an infraction,
 LATE_TICKS = 40      # by less than this
 LEAD = 8             # ticks; with the present frame a window's past
@@ -41,18 +37,13 @@ BRAKE = worlds.Control(brake=1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Careless:
-  """A driver who keeps a speed [m/s] and weaves about the route [m].
-
-  At the tick `halt`, if any, he brakes for `pause` ticks.
-  """
+  """A driver who keeps a speed [m/s] and weaves about the route [m]."""
 
   speed: float
   aside: float
   weave: float
   wave: float
   phase: float
-  halt: int | None = None
-  pause: int = 0
 
   def offset(self, s):
     """Metres of the route -> metres to its right."""
@@ -60,9 +51,6 @@ class Careless:
         2 * np.pi * s / self.wave + self.phase)
 
   def control(self, world):
-    if self.halt is not None and (
-        0 <= world.state().tick - self.halt < self.pause):
-      return BRAKE
     return drivers.Blind(world, self.speed, self.offset).control()
 
 
@@ -112,11 +100,6 @@ def _handed_over(world):
   careless = Careless(
       rng.uniform(*SPEEDS), rng.uniform(-ASIDE, ASIDE), rng.uniform(0, WEAVE),
       rng.uniform(*WAVES), rng.uniform(0, 2 * np.pi))
-  if rng.random() < HALTS:
-    careless = dataclasses.replace(
-        careless, pause=int(rng.integers(*PAUSE_TICKS)),
-        halt=max(_first_fault(world.fork(), careless)
-                 - int(rng.integers(*HALT_TICKS)), ticks.TICKS))
   last = int(rng.integers(ticks.TICKS + 1, LATEST))
   if rng.random() < LATE:
     # Before the fault: who takes over at it, a line behind him, has none.
