@@ -136,6 +136,27 @@ def test_off_the_road_is_half_a_metre_beside_it_with_the_middle(beyond, off):
   assert world.step(Control(brake=1.0)).off_road == off
 
 
+@pytest.mark.parametrize("kind, bright, dark", [
+    ("VanillaSignalizedTurnEncounterRedLight", 0, 1),
+    ("VanillaSignalizedTurnEncounterGreenLight", 1, 0)])
+@pytest.mark.parametrize("before", [2.6, 8.0])
+def test_a_light_is_in_the_front_picture_up_to_its_line(
+    kind, bright, dark, before):
+  """In the pictures of a recording, of 160 pixels."""
+  for seed in range(4):
+    world = worlds.World((160, 90))
+    world.reset(kind, seed)
+    route = world.scene.route
+    # The box begins 4.2 m behind the line.
+    line = route.s[route.junction][0] - 4.2
+    s = line - before - world.ego.LENGTH / 2 - 1.0
+    world.ego.position = route.point(s)
+    world.ego.heading = float(route.heading[route.index(s)])
+    pixels = world.cameras()["rgb_front"]
+    lit = (pixels[..., bright] > 200) & (pixels[..., dark] < 110)
+    assert lit.sum() > 20
+
+
 def test_brakes_are_seen_of_cars_that_move():
   world = worlds.World((160, 90))
   world.reset("HardBreakRoute", 0)
