@@ -52,8 +52,9 @@ class Actor:
     position: world x, y [m]; yaw [rad]; speed [m/s] along `course` [rad].
     state: "dynamic" or "static"; of a light its integer state.
     body: the highway-env vehicle that moves it, if any.
-    braking: its brakes are on, or it stands. braking_mesh: what it looks like
-      then, if otherwise.
+    braking: its brakes are on, or it stands.
+    looks: {state, or "brakes" while it is braking: Mesh} where that differs
+      from `mesh`.
     trigger: (centre [2], half sizes [2]) of a light's stop area.
   """
 
@@ -72,12 +73,12 @@ class Actor:
   body: Any = None
   trigger: tuple | None = None
   braking: bool = False
-  braking_mesh: shapes.Mesh | None = None
+  looks: dict = dataclasses.field(default_factory=dict)
 
   @property
   def shown(self):
     """The Mesh to draw now."""
-    return self.braking_mesh or self.mesh if self.braking else self.mesh
+    return self.looks.get("brakes" if self.braking else self.state, self.mesh)
 
   @property
   def heading(self):
@@ -181,12 +182,11 @@ def vehicle(rng, position, yaw, *, type_id=None, state="dynamic", body=None,
     type_id = str(rng.choice(sorted(VEHICLES)))
   extent, base_type = VEHICLES[type_id]
   colour = PAINTS[rng.integers(len(PAINTS))]
-  looks = [shapes.vehicle(extent, colour, tail)
-           for tail in ("warns" if hazard else "dark", "brakes")]
+  looks = {"brakes": shapes.vehicle(extent, colour, "brakes")} if body else {}
   return Actor("vehicle", extent, np.array(position, float), float(yaw),
-               looks[0], type_id=type_id, base_type=base_type, state=state,
-               colour=colour, body=body, course=float(yaw),
-               braking_mesh=looks[1])
+               shapes.vehicle(extent, colour, "warns" if hazard else "dark"),
+               type_id=type_id, base_type=base_type, state=state,
+               colour=colour, body=body, course=float(yaw), looks=looks)
 
 
 def emergency_vehicle(rng, body, type_id):
@@ -222,9 +222,10 @@ def traffic_light(position, yaw, state, place, trigger):
   Args:
     place: of the large head, see shapes.traffic_light.
   """
+  looks = {s: shapes.traffic_light(s, *place) for s in (RED, GREEN)}
   return Actor("traffic_light", (0.3, 0.5, 2.8), np.array(position, float),
-               float(yaw), shapes.traffic_light(state, *place),
-               type_id="traffic.traffic_light", state=state, trigger=trigger)
+               float(yaw), looks[state], type_id="traffic.traffic_light",
+               state=state, trigger=trigger, looks=looks)
 
 
 def scenery(mesh, extent, position, yaw=0.0):

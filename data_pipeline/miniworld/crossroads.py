@@ -68,17 +68,21 @@ def _oncoming(scene, rng, path, end):
 
 
 def _light(scene, spec, arm, state):
-  """Adds an arm's traffic light: (Actor, place of its large head)."""
+  """Adds an arm's traffic light; returns its Actor."""
   stop, out, right, yaw = _stop_place(spec, arm)
-  trigger = (stop + right * towns.LANE / 2 + out * 1.0,
-             np.array([1.2, towns.LANE / 2]))
   # The heads of all arms hang about the middle, each over its own lane.
   place = (towns.LANE / 2 + 1.2,
            spec.size(arm) + junction.STOP_LINE - CLUSTER)
   light = actors.traffic_light(stop + right * (towns.LANE + 1.2), yaw, state,
-                               place, trigger)
+                               place, _area(stop, out, right))
   scene.add(light)
-  return light, place
+  return light
+
+
+def _area(stop, out, right):
+  """(centre, half sizes) of the area before a line, see Actor.trigger."""
+  return (stop + right * towns.LANE / 2 + out * 1.0,
+          np.array([1.2, towns.LANE / 2]))
 
 
 def _stop_place(spec, arm):
@@ -127,7 +131,7 @@ def red_light(kind, seed, rng):
   lights = {arm: _light(scene, spec, arm,
                         actors.RED if arm in "WE" else actors.GREEN)
             for arm in spec.arms}
-  line = _line(scene, spec, lights["W"][0])
+  line = _line(scene, spec, lights["W"])
   scene.scripts.append(scripts.Signal(
       [lights["W"], lights["E"]], [lights["N"], lights["S"]], line.s,
       float(rng.uniform(4.0, 7.0))))
@@ -144,8 +148,7 @@ def stop_sign(kind, seed, rng):
   stop, out, right, yaw = _stop_place(spec, "W")
   sign = actors.prop(STOP, (0.15, 0.62, 1.5), shapes.stop_sign(),
                      stop + right * (towns.LANE + 1.0), yaw,
-                     (stop + right * towns.LANE / 2 + out * 1.0,
-                      np.array([1.2, towns.LANE / 2])))
+                     _area(stop, out, right))
   scene.add(sign)
   _line(scene, spec, sign)
   scene.patience = 1.6

@@ -167,7 +167,7 @@ class Expert:
     best = np.inf
     for line in self._world.scene.lines:
       gap = line.s - s - HALF
-      passed = HALF if line.is_stop else HALF - TAIL
+      passed = HALF if line.is_stop else HALF + TAIL
       if (not -passed < gap < LOOKOUT or line.is_open
           or line in self._stopped):
         continue

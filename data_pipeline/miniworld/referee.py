@@ -29,7 +29,7 @@ STANDING = 0.1       # below this a car stands, and hits nobody [m/s]
 BLOCKED_S = 20.0     # standing for so long ends the drive
 DEVIATION = 30.0     # so far off the route, too [m]
 STOP_WITHIN = 6.0    # of the line, or on it, one has to stop [m]
-TAIL = -0.8 * actors.EGO_EXTENT[0]  # what passes a red light, of the middle
+TAIL = 0.8 * actors.EGO_EXTENT[0]  # behind the middle; passes a red light
 HELD_BEHIND = 20.0   # an emergency vehicle this near is held up [m],
 HELD_SPEED = 0.6     # if it drives at less than this share of its wish,
 HELD_S = 3.0         # for longer than this
@@ -88,7 +88,7 @@ class Referee:
           self._stopped.add(line)
         if self._passes(line.s, state) and line not in self._stopped:
           self._note("stop_infraction", state, "did not stop at the sign")
-      elif (self._passes(line.s - TAIL, state)
+      elif (self._passes(line.s + TAIL, state)
             and line.actor.state == actors.RED):
         self._note("red_light", state, "passed a red light")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipeline.miniworld import actors, shapes
+from data_pipeline.miniworld import actors
 
 CUT_GAP = (7.5, 13.0)  # centre to centre, in which a car cuts in [m]
 SLOW_S = 3.0           # and drives slowly afterwards [s]
@@ -97,8 +97,8 @@ class Signal:
   """Lights that change when somebody has waited for long enough."""
 
   def __init__(self, red, green, line, wait):
-    """Args: red, green: (light, place of its large head) that swap; line:
-    where the ego waits, metres of its route; wait: [s]."""
+    """Args: red, green: lights that swap; line: where the ego waits, metres
+    of its route; wait: [s]."""
     self._red, self._green, self._line = red, green, line
     self._wait = wait
 
@@ -109,6 +109,5 @@ class Signal:
     if self._wait <= 0:
       for lights, state in ((self._red, actors.GREEN),
                             (self._green, actors.RED)):
-        for light, place in lights:
+        for light in lights:
           light.state = state
-          light.mesh = shapes.traffic_light(state, *place)

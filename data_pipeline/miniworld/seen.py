@@ -57,11 +57,11 @@ class Seen:
 
 def idm(v, lead, gap):
   """Intelligent driver model's braking term for a gap [m] and two speeds."""
-  closing = max(v - lead, 0.0)
-  if (lead >= 0 and closing > SLOW
-      and closing ** 2 > 2 * LATE * (gap - STANDSTILL)):
-    return -FULL
-  if gap <= 0.1:
+  closing = v - lead
+  # Nobody stops for who comes towards him: that one passes beside.
+  late = (lead >= 0 and closing > SLOW
+          and closing ** 2 > 2 * LATE * (gap - STANDSTILL))
+  if late or gap <= 0.1:
     return -FULL
   want = STANDSTILL + max(
       0.0, v * HEADWAY + v * (v - lead) / (2 * np.sqrt(PULL * EASE)))

@@ -123,7 +123,7 @@ class World:
               *(town.network.get_lane(index) for index in town.names),
               self._still_life, *(
                   mesh for a in self.scene.actors
-                  for mesh in (a.mesh, a.braking_mesh) if mesh)]
+                  for mesh in (a.mesh, *a.looks.values()))]
     return copy.deepcopy(self, {id(x): x for x in shared})
 
   def step(self, control):

@@ -124,6 +124,7 @@ def test_following_keeps_its_distance():
   assert seen.idm(8.0, 8.0, 60.0) > seen.idm(8.0, 8.0, 15.0)
   assert seen.idm(8.0, 4.0, 15.0) < seen.idm(8.0, 8.0, 15.0)
   assert seen.idm(5.0, 0.0, 0.0) == -seen.FULL
+  assert seen.idm(0.0, 0.0, seen.STANDSTILL) == pytest.approx(0.0)
 
 
 def test_whoever_is_late_brakes_fully():
@@ -133,4 +134,3 @@ def test_whoever_is_late_brakes_fully():
   # A plan of it loses more than the third that the controller waits for.
   ahead = 7.0 - seen.FULL * 0.7 / 2
   assert ahead < 0.65 * 7.0 < 7.0 - seen.LATE * 0.7 / 2
-  assert seen.idm(0.0, 0.0, seen.STANDSTILL) == pytest.approx(0.0)

@@ -164,11 +164,10 @@ def test_brakes_are_seen_of_cars_that_move():
   for lead.braking in (False, True):
     views.append(world.cameras()["rgb_front"].astype(int))
   brighter = np.argwhere((views[1] - views[0])[..., 0] > 60)
-  assert len(brighter) > 4 and lead.shown is lead.braking_mesh
+  assert len(brighter) > 4 and lead.shown is lead.looks["brakes"]
   # On the car ahead, below the horizon.
   assert (brighter[:, 0] >= 40).all()
   assert (abs(brighter[:, 1] - 80) < 20).all()
-
 
 
 def test_overlap_of_turned_boxes():
