@@ -60,7 +60,9 @@ def get_config(arg=None):
       val_list="data_pipeline/splits/bench2drive_base_val.txt",
       val_fraction=0.05,                   # where there is no val_list
       statistics="",                       # file | official; empty: computed
+      whole_past=False,                    # no window whose past is padded
       skill_balance=0.0,                   # 1: all skills equally often
+      keyframes=0.0,                       # 3: surprising windows more often
       augment=True, on_bad_record="fail", skip_cap=0.001, ram_budget_gb=8.0,
       workers=8,
       official_parity=False,               # sets all below as the release's

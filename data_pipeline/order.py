@@ -7,12 +7,14 @@ and no library release changes it. Axes: B samples of a batch, M of the set.
 
 import dataclasses
 import functools
+import hashlib
 
 import numpy as np
 
 from data_pipeline import errors
 
 _ORDER, _UNIFORM, _PICK = 1, 2, 3
+MOST_SURPRISE = 6.0  # times the mean; more counts as this
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # two of them are never equal
@@ -24,6 +26,10 @@ class Weights:
   """
 
   expected: np.ndarray
+
+  def digest(self):
+    """Tells two of them apart: hosts must deal alike."""
+    return hashlib.sha256(self.expected.tobytes()).hexdigest()
 
 
 def balanced(labels, strength=1.0):
@@ -48,6 +54,36 @@ def balanced(labels, strength=1.0):
   count = np.bincount(labels)[labels].astype(np.float64)       # [M]
   wanted = count ** -strength
   return Weights(wanted / wanted.sum() * len(labels))
+
+
+def keyframes(surprise, strength=1.0):
+  """Weights that grow with how little a sample's past tells of its plan.
+
+  After keyframe-focused imitation (Wen et al., ICML 2021): who learns from
+  driving, most of which goes on as before, learns to go on as before.
+
+  Args:
+    surprise: [M] what a copycat's plan is off, >= 0.
+    strength: a sample of the mean surprise is dealt 1 + strength times as
+      often as one of none.
+
+  Raises:
+    ConfigError: a negative strength.
+  """
+  if strength < 0:
+    raise errors.ConfigError(
+        f"keyframes {strength}; give 0 (as recorded) or more, such as 3")
+  mean = surprise.mean(dtype=np.float64) or 1.0
+  # Two digits: hosts whose copycats differ in the last bits deal alike.
+  wanted = 1 + strength * np.minimum(
+      np.round(surprise / mean, 2), MOST_SURPRISE)
+  return Weights(wanted / wanted.sum() * len(surprise))
+
+
+def product(weights):
+  """Weights of samples to which all of several apply."""
+  wanted = np.prod([w.expected for w in weights], axis=0)
+  return Weights(wanted / wanted.sum() * len(wanted))
 
 
 def sample_ids(seed, step, batch_size, num_samples, weights=None):

@@ -113,6 +113,25 @@ def make_windows(route, *, history=5, horizon=10, wrap_theta=True,
       drop_current_point=drop_current_point)
 
 
+def with_whole_past(windows):
+  """Those whose past was recorded, none of it padded with the first frame.
+
+  Raises:
+    DataError: there is none.
+  """
+  keep = np.flatnonzero(windows.frame >= windows.history - 1)
+  if not len(keep):
+    raise errors.DataError(
+        f"no route is long enough for a past of {windows.history} frames and "
+        f"a plan of {windows.horizon}; record longer ones or set "
+        "whole_past=False")
+  arrays = {key: getattr(windows, key)
+            for key in (*SAMPLE_ARRAYS, "route_index")}
+  return dataclasses.replace(windows, **{
+      key: None if array is None else array[keep]
+      for key, array in arrays.items()})
+
+
 def collect(root, labels_root, routes, history=5, horizon=10, *,
             on_bad_record="fail", skip_cap=0.05, wrap_theta=True,
             drop_current_point=False, nan_heading="box", workers=None):

@@ -30,6 +30,7 @@ from data_pipeline import options as options_lib
 from data_pipeline import windows as windows_lib
 from drivemoe_jax import checkpoint, meshes, optim, run_config
 from drivemoe_jax import step as steps
+from drivemoe_jax.evaluators import yardsticks
 from drivemoe_jax.models import drivemoe
 
 
@@ -167,8 +168,13 @@ def windows(config, workdir, split):
       wrap_theta=o.wrap_theta, nan_heading=o.nan_heading,
       drop_current_point=o.drop_current_point)
   if data:  # its labels are in the records
-    return data.collect(chosen, **kw)
-  return windows_lib.collect(root, place(d.labels_root) or None, chosen, **kw)
+    found = data.collect(chosen, **kw)
+  else:
+    found = windows_lib.collect(
+        root, place(d.labels_root) or None, chosen, **kw)
+  if split == "train" and d.whole_past:
+    return windows_lib.with_whole_past(found)
+  return found
 
 
 def statistics(config, workdir, train, save=True):
@@ -220,14 +226,19 @@ def views(config):
   return "label" if config.camera_choice == "label" else None
 
 
-def balance(config, train):
-  """order.Weights of the training windows, or None."""
-  strength = config.data.skill_balance
-  return order.balanced(train.skill, strength) if strength else None
+def weights(config, train):
+  """order.Weights of the training windows, or None where all count alike."""
+  d, found = config.data, []
+  if d.skill_balance:
+    found.append(order.balanced(train.skill, d.skill_balance))
+  if d.keyframes:
+    found.append(order.keyframes(yardsticks.surprise(train), d.keyframes))
+  return order.product(found) if found else None
 
 
-def train_batches(config, train, stats, start_step):
-  """This host's endless batches from `start_step` on."""
+def train_batches(config, train, stats, start_step, weights=None):
+  """This host's endless batches from `start_step` on; for weights see there.
+  """
   d = config.data
   mesh = meshes.make_mesh(mesh_sizes(config))
   return loader.train_batches(
@@ -235,7 +246,7 @@ def train_batches(config, train, stats, start_step):
       image_size=config.model.image_size, prompt_ids=config.prompt_ids,
       text_len=config.model.text_len, start_step=start_step,
       augment=d.augment, rows=steps.local_rows(mesh, config.global_batch),
-      weights=balance(config, train), views=views(config),
+      weights=weights, views=views(config),
       tf_shared_seed=options(config).tf_shared_seed,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       ram_budget_gb=d.ram_budget_gb, workers=d.workers)

@@ -89,8 +89,10 @@ def _run(config, workdir, say, accepted, held):
     raise errors.ConfigError(
         f"total_updates {total}, but {workdir} is at step {start} already; ask "
         "for as many or more, or train in another --workdir")
-  hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
-              READ_S)
+  weights = build.weights(config, train)
+  hosts.agree("the run", meta["data"] | {
+      "updates": total, "start": start,
+      "weights": weights and weights.digest()}, READ_S)
   where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "
            f"mesh {sizes}")
   if start:
@@ -114,12 +116,12 @@ def _run(config, workdir, say, accepted, held):
                           keep_best=config.keep_best, say=say,
                           hosts=jax.process_count())
   run = loop.Loop(config, workdir, mesh, saver, carried, meta,
-              _samples_of(config, train), say)
+              _samples_of(config, train, weights), say)
   health.check_plans(train, stats, config.flow.clip, run.warn)
   update = hosts.in_step("the update", steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
       shardings))
-  feed = lambda c, at: build.train_batches(c, train, stats, at)
+  feed = lambda c, at: build.train_batches(c, train, stats, at, weights)
   stopped = run(state, cache.first_call(update), feed, start, total)
   if stopped < total:
     say(f"preempted: step {stopped} of {total}; start again to go on")
@@ -139,10 +141,8 @@ def _updates(config, windows):
   return total
 
 
-def _samples_of(config, train):
+def _samples_of(config, train, weights):
   """Function of a step: {"sample_ids", "frames"} that its update saw."""
-  weights = build.balance(config, train)
-
   def at(step):
     ids = order.sample_ids(config.seed, step - 1, config.global_batch,
                            len(train), weights)

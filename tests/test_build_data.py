@@ -8,8 +8,9 @@ import os
 import numpy as np
 import pytest
 
-from data_pipeline import errors, normalize, options
+from data_pipeline import errors, normalize, options, order
 from drivemoe_jax import build
+from drivemoe_jax.evaluators import yardsticks
 from launch import cli
 from tests.data_pipeline import fixtures
 from tests.small_run import ROOT
@@ -149,7 +150,8 @@ def test_statistics_of_other_plans_are_refused(routes, tmp_path):
 
 def skills(config, train, tmp_path):
   stats = normalize.compute(train)
-  batches = build.train_batches(config, train, stats, 0)
+  batches = build.train_batches(config, train, stats, 0,
+                                build.weights(config, train))
   return np.concatenate([b["skill"] for b in itertools.islice(batches, 4)])
 
 
@@ -163,11 +165,33 @@ def test_rare_skills_may_be_balanced(routes, tmp_path):
   assert plain[1] <= 4
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_only_training_may_ask_for_a_whole_past(routes, tmp_path, whole):
+  config = load(routes, data__whole_past=whole)
+  first = {split: build.windows(config, str(tmp_path), split).frame.min()
+           for split in ("train", "val")}
+  assert first == {"train": 4 if whole else 0, "val": 0}
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+def test_keyframes_weigh_windows_beside_their_skill(routes, tmp_path, balance):
+  config = load(routes, data__keyframes=2.0, data__skill_balance=balance)
+  train = windows(config, tmp_path)
+  got = build.weights(config, train)
+  expected = order.keyframes(yardsticks.surprise(train), 2.0).expected
+  if balance:
+    expected = expected * order.balanced(train.skill, balance).expected
+  np.testing.assert_allclose(got.expected,
+                             len(train) * expected / expected.sum())
+  assert np.ptp(got.expected) > 0.1
+  assert build.weights(load(routes), train) is None
+
+
 def test_balance_without_labels_is_a_mistake(routes, tmp_path):
   config = load(routes, data__skill_balance=0.5, data__labels_root="")
   train = windows(config, tmp_path)
   with pytest.raises(errors.ConfigError, match="needs skill labels"):
-    build.train_batches(config, train, normalize.compute(train), 0)
+    build.weights(config, train)
 
 
 def test_a_run_of_its_own_does_not_take_the_routes_of_where_it_is_started(

@@ -203,8 +203,9 @@ def test_too_few_windows_for_one_batch_are_a_mistake(routes, tmp_path):
 def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
   real, poison = build.train_batches, []
 
-  def poisoned(config, windows, stats, start):
-    for number, batch in enumerate(real(config, windows, stats, start), start):
+  def poisoned(config, windows, stats, start, weights):
+    for number, batch in enumerate(
+        real(config, windows, stats, start, weights), start):
       if number >= 4:
         poison.append(batch["sample_id"].tolist())
         batch["proprio"] = batch["proprio"] * np.nan

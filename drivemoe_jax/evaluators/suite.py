@@ -47,8 +47,8 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
   arrays["constant_velocity"] = yardsticks.constant_velocity(
       arrays["speed"], arrays["gt"].shape[1])
   blind, fit = yardsticks.fit_ego_mlp(
-      _ego(train), train.action, train.route_index, seed=seed)
-  arrays["ego_mlp"] = blind(_ego(windows)[ids])
+      yardsticks.ego(train), train.action, train.route_index, seed=seed)
+  arrays["ego_mlp"] = blind(yardsticks.ego(windows)[ids])
   other = None
   order = _exchange(windows.route_index[ids], seed, progress)
   if order is not None:
@@ -59,15 +59,6 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
     arrays["shuffled"] = to_metres(other["predicted_action"])
   scores = _scores(arrays, seen, other, fit, batch_size)
   return scores, arrays
-
-
-def _ego(windows):
-  """What the blind MLP sees: [M,P,10] and [M,2] -> [M,P*10+2].
-
-  Raw units: it standardises its inputs, so percentiles would change nothing.
-  """
-  flat = windows.proprio.reshape(len(windows.proprio), -1)
-  return np.concatenate([flat, windows.goal], 1)
 
 
 def _exchange(route, seed, progress):

@@ -36,6 +36,22 @@ def constant_velocity(speed, horizon):
   return np.stack([forward, np.zeros_like(forward)], -1)
 
 
+def ego(windows):
+  """What the blind MLP sees: [M,P,10] and [M,2] -> [M,P*10+2].
+
+  Raw units: it standardises its inputs, so percentiles would change nothing.
+  """
+  flat = windows.proprio.reshape(len(windows.proprio), -1)
+  return np.concatenate([flat, windows.goal], 1)
+
+
+def surprise(windows):
+  """How far the blind MLP, fitted to them, is off each plan: [M] metres."""
+  features = ego(windows)
+  predict, _ = fit_ego_mlp(features, windows.action, windows.route_index)
+  return np.linalg.norm(predict(features) - windows.action, axis=-1).mean(1)
+
+
 def fit_ego_mlp(features, action, route, *, seed=0):
   """Trains the blind MLP on squared distance, Adam, early stop.
 

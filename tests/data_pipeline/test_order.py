@@ -119,3 +119,45 @@ def test_balancing_needs_labels_and_a_sane_strength():
     order.balanced(None, 1.0)
   with pytest.raises(errors.ConfigError, match="strength 2"):
     order.balanced(LABELS, 2)
+
+
+# Most plans go on as before; some surprise a little, one much.
+SURPRISE = np.array([0.0] * 60 + [0.1] * 30 + [0.7] * 9 + [50.0])
+
+
+def test_keyframes_come_up_as_often_as_they_surprise():
+  weights = order.keyframes(SURPRISE, 2.0)
+  mean = SURPRISE.mean()
+  want = 1 + 2 * np.minimum(np.round(SURPRISE / mean, 2), order.MOST_SURPRISE)
+  np.testing.assert_allclose(weights.expected, 100 * want / want.sum())
+  counts = sum(np.bincount(deck(weights, epoch), minlength=100)
+               for epoch in range(400))
+  assert counts[99] / counts[:60].mean() == pytest.approx(13.0, rel=0.1)
+
+
+def test_keyframes_are_the_same_where_copycats_differ_in_the_last_bits():
+  shaken = SURPRISE * (1 + 1e-6 * np.cos(np.arange(100)))
+  one, two = (order.keyframes(s, 3.0) for s in (SURPRISE, shaken))
+  assert one.digest() == two.digest()
+  assert one.digest() != order.keyframes(SURPRISE, 2.0).digest()
+
+
+@pytest.mark.parametrize("surprise, strength", [(SURPRISE, 0.0),
+                                                (np.zeros(100), 3.0)])
+def test_without_surprise_or_strength_the_order_stays(surprise, strength):
+  np.testing.assert_array_equal(deck(order.keyframes(surprise, strength)),
+                                deck(None))
+
+
+def test_keyframes_against_strength_are_a_mistake():
+  with pytest.raises(errors.ConfigError, match="keyframes -1"):
+    order.keyframes(SURPRISE, -1)
+
+
+def test_weights_multiply():
+  one, two = order.balanced(LABELS), order.keyframes(SURPRISE, 2.0)
+  both = order.product([one, two]).expected
+  assert both.sum() == pytest.approx(100)
+  ratio = both / (one.expected * two.expected)
+  np.testing.assert_allclose(ratio, ratio[0])
+  np.testing.assert_array_equal(deck(order.product([one])), deck(one))

@@ -219,3 +219,19 @@ def test_misaligned_labels_are_never_skipped(tmp_path):
 def test_no_sample_at_all_is_an_error(tmp_path):
   with pytest.raises(errors.DataError, match="no sample"):
     windows.collect(str(tmp_path), None, [])
+
+
+def test_a_whole_past_leaves_out_what_is_padded():
+  parts = [windows.make_windows(
+      make_route(frames, name=f"A_Town01_Route{frames}_Weather0", camera=None),
+      history=5, horizon=4) for frames in (12, 7, 20)]
+  joined = windows.join(parts)
+  whole = windows.with_whole_past(joined)
+  assert whole.frame.tolist() == [*range(4, 8), *range(4, 16)]
+  assert whole.route_index.tolist() == [0] * 4 + [2] * 12
+  assert whole.camera is None and whole.routes == joined.routes
+  # The past is what was driven: t metres a second at frame t.
+  np.testing.assert_array_equal(
+      whole.proprio[:, :, 0], whole.frame[:, None] + np.arange(-4, 1))
+  with pytest.raises(errors.DataError, match="past of 5 .*whole_past=False"):
+    windows.with_whole_past(parts[1])

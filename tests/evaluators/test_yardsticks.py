@@ -1,5 +1,7 @@
 """The blind drivers: what they must know, and what they cannot know."""
 
+import types
+
 import numpy as np
 
 from drivemoe_jax.evaluators import open_loop, yardsticks
@@ -57,3 +59,21 @@ def test_a_single_route_trains_on_everything():
   predict, fit = yardsticks.fit_ego_mlp(features, action, np.zeros(100))
   assert fit["held_out_windows"] == 0 and fit["train_windows"] == 100
   assert np.isfinite(predict(features)).all()
+
+
+def test_what_the_ego_state_does_not_tell_surprises():
+  """One drive in ten stops, and nothing in its past says so."""
+  rng = np.random.default_rng(0)
+  speed, stops = rng.uniform(2, 10, 1000), np.arange(1000) % 10 == 0
+  time = np.arange(10) / 10
+  action = np.zeros((1000, 10, 2), np.float32)
+  action[..., 0] = speed[:, None] * np.where(
+      stops[:, None], np.minimum(time, 0.3), time)
+  proprio = np.zeros((1000, 5, 10), np.float32)
+  proprio[:, :, 0] = speed[:, None]
+  windows = types.SimpleNamespace(
+      proprio=proprio, goal=proprio[:, -1, 8:10], action=action,
+      route_index=np.arange(1000) // 50)
+  got = yardsticks.surprise(windows)
+  assert got.shape == (1000,)
+  assert np.median(got[stops]) > 3 * np.median(got[~stops])

@@ -74,9 +74,9 @@ def test_a_run_shrinks_saves_and_leaves_and_still_ends_the_same(
   budgets, steps = [], []
   real = build.train_batches
 
-  def batches(config, windows, stats, start):
+  def batches(config, windows, stats, start, weights):
     budgets.append((config.data.ram_budget_gb, start))
-    return real(config, windows, stats, start)
+    return real(config, windows, stats, start, weights)
 
   def resident():
     n = len(steps) // 3 + 1  # it is asked three times an update
