@@ -23,5 +23,8 @@ def get_config(arg=None):
   # Whole drives: the light, the sign and the car ahead come late in them.
   c.data.record.update(train_seeds=96, val_seeds=4, max_frames=200,
                        val_max_frames=200, handover_frames=36)
+  # Frames before a handover have somebody else's plan, and those that go on
+  # as before teach a car to go on as before.
+  c.data.update(whole_past=True, keyframes=3.0)
   c.log_every, c.save_every = 50, 1000
   return c

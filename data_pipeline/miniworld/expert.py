@@ -4,6 +4,10 @@ It reacts only to what a camera could see (line of sight), unless told to see
 all. It is a teacher for imitation, so it is brisk but never reckless: it must
 finish every scenario without touching anything.
 
+Its pedals are those of the release's controller: full brakes, or as much
+throttle as that gives. A policy's car knows nothing between, so a teacher who
+slowed down gently would never show the states that such a car comes to.
+
 Axes: N route samples. `s` is metres along the route, offsets are to the right.
 """
 
@@ -11,6 +15,7 @@ import math
 
 import numpy as np
 
+from data_pipeline import control, ticks
 from data_pipeline.miniworld import actors, manoeuvres, paths
 from data_pipeline.miniworld import seen as eyes
 from data_pipeline.miniworld import world as worlds
@@ -27,13 +32,16 @@ from data_pipeline.miniworld.seen import (
 LATERAL = 5.6        # comfortable lateral acceleration [m/s^2]
 CENTRING = 0.6       # aim this share of the lateral error to the other side
 SIGHT = 90.0         # vehicles count within this distance [m]
-MEMORY = 10          # ticks for which a seen actor is remembered
+MEMORY = 60          # ticks for which a seen actor is remembered
 WAIT_GAP = 7.0       # room to pull out from behind an obstacle [m]
-# Stops this far before a line [m]. The car's controller brakes no sooner than
-# a plan of its present speed loses a third of it: the rest is for its delay.
-AT_LINE = 2.6
+AT_LINE = 2.6        # aims to stop this far before a line [m]
+NEAR_LINE = 5.5      # who stands here stays, the line is near enough [m]
+HEEDED = 0.4         # brakes to lose this share of its speed a second [1/s];
+WALK = 1.0           # slower [m/s], it brakes
+START = 0.5          # unless it wants to start [m/s^2]
 LOOKOUT = 45.0       # for lights and signs [m]
 KINDS = ("vehicle", "walker", "traffic_sign")
+CAR = control.CONTROLLERS["drivemoe"]
 
 
 class Expert:
@@ -50,11 +58,12 @@ class Expert:
     self._manoeuvres = manoeuvres.of(world.scene)
     self._stopped, self.emergency = set(), False
     self._seen, self._parked = {}, {}
+    self._pedals = 0.0, 1.0
 
   def control(self):
     """The Control for the coming tick."""
     state = self._world.state()
-    if state.tick % 2 == 0:
+    if state.tick % ticks.PLAN_EVERY == 0:
       self._perceive(state)
     seen = [self._place(actor, state) for actor, _ in self._seen.values()]
     s, v = state.progress, state.speed
@@ -71,10 +80,10 @@ class Expert:
     self.emergency = spared < 0
     acceleration = min(acceleration, spared)
     steer = pursue(self._route, state, self._offset)
-    if acceleration < -0.3 and v < 0.15:
-      return worlds.Control(brake=1.0, steer=steer)
-    throttle, brake = actors.Ego.pedals(acceleration, v)
-    return worlds.Control(float(throttle), steer, float(brake))
+    if state.tick % ticks.PLAN_EVERY == 0:
+      self._pedals = pedals(acceleration, v, steer, self._pedals[1] > 0)
+    throttle, brake = self._pedals
+    return worlds.Control(throttle, steer, brake)
 
   def _perceive(self, state):
     points = self._world.visible()
@@ -171,10 +180,25 @@ class Expert:
       if (not -passed < gap < LOOKOUT or line.is_open
           or line in self._stopped):
         continue
-      if line.is_stop and v < 0.05 and gap < AT_LINE + 1.4:
-        self._stopped.add(line)
+      if v < WALK and gap < NEAR_LINE:
+        if line.is_stop and v < 0.05:
+          self._stopped.add(line)
+        best = min(best, 0.0)  # waits where he stands
       best = min(best, eyes.halt(v, gap - AT_LINE))
     return best
+
+
+def pedals(wish, speed, steer, braking):
+  """(throttle, brake) for a wish [m/s^2], as the car's controller is bound.
+
+  Who brakes goes on until he wishes for more speed: one brake, not ten taps.
+  """
+  least = START if speed < WALK else 0.0 if braking else -HEEDED * speed
+  if wish < least:
+    return 0.0, 1.0
+  fast = speed > (CAR.turn_limit if abs(steer) > CAR.turn_steer
+                  else CAR.straight_limit)
+  return CAR.capped_throttle if fast else CAR.max_throttle, 0.0
 
 
 def pursue(route, state, offset):

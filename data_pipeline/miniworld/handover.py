@@ -5,11 +5,11 @@ too fast before a red light, half a lane aside, slow where nothing is in the
 way. So for seven seeds of eight a careless driver goes first, who sees nobody
 and weaves. The expert takes over at a time drawn over the whole drive, or in
 the last seconds before the careless one's first infraction; if he cannot get
-along from there without one, as late before as he can. The last `LEAD` ticks
-of the careless driver are recorded: a window's past must look like that of a
-car that drives on, not like one that was just put there. Every eighth seed is
-the expert's whole drive, which begins standing, as every drive of a policy
-does.
+along from there without one, as late before as he can. Every eighth seed is
+the expert's whole drive, which begins standing on the brake, as every drive of
+a policy does. The last `LEAD` ticks before the expert are recorded: a window's
+past must look like that of a car that drives on, not like one that was just
+put there. Their plans are not the expert's: data.whole_past leaves them out.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from data_pipeline.miniworld import drivers, names, referee
 from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
 
-SPEEDS = (5.0, 8.5)  # of the careless driver [m/s]
+SPEEDS = (5.0, 7.3)  # of the careless driver [m/s]; a policy's car has no more
 ASIDE = 1.0          # from the route, on average, to either side [m]
 WEAVE = 0.8          # on top of it [m]
 WAVES = (25.0, 60.0)  # length of that [m]
@@ -55,14 +55,15 @@ class Careless:
 
 
 class Driver:
-  """The careless one for LEAD ticks, then the expert, who watched them.
+  """Somebody else for LEAD ticks, then the expert, who watched.
 
   Attributes:
+    careless: who goes first; None: the car stands on the brake.
     emergency: as of the expert.
   """
 
   def __init__(self, world, careless):
-    self._world, self._careless = world, careless
+    self._world, self.careless = world, careless
     self._expert = experts.Expert(world)
     self._handover = world.state().tick + LEAD
 
@@ -74,24 +75,25 @@ class Driver:
     """The Control for the coming tick."""
     control = self._expert.control()
     if self._world.state().tick < self._handover:
-      return self._careless.control(self._world)
+      return self.careless.control(self._world) if self.careless else BRAKE
     return control
 
 
 def begin(world):
-  """(World at which the recording begins, Careless or None).
+  """(World at which the recording begins, its Driver).
 
-  What is recorded is Driver's. Where no handover goes well there is none, and
-  the expert drives from the start.
+  Where no handover goes well there is none: the drive is a whole one.
 
   Args:
     world: after its reset; it is driven on, what is returned may be another.
   """
+  careless = None
   if world.seed % WHOLE:
-    return _handed_over(world)
-  for _ in range(ticks.TICKS):
-    world.step(BRAKE)
-  return world, None
+    world, careless = _handed_over(world)
+  if not careless:
+    for _ in range(ticks.TICKS - 1 - LEAD):
+      world.step(BRAKE)
+  return world, Driver(world, careless)
 
 
 def _handed_over(world):

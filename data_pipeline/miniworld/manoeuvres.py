@@ -7,6 +7,7 @@ along the route.
 
 import numpy as np
 
+from data_pipeline import control
 from data_pipeline.miniworld import seen as eyes
 from data_pipeline.miniworld import town as towns
 from data_pipeline.miniworld.seen import HALF, WIDTH
@@ -15,6 +16,7 @@ BESIDE = 0.9         # room beside an obstacle [m]
 LEAST_OFFSET = 2.5   # well beyond the middle of the road [m]
 SITE = 14.0          # obstacles within this belong together [m]
 CREEP = 4.0          # while somebody is let past [m/s]
+TURNING = control.CONTROLLERS["drivemoe"].turn_limit  # at most, then [m/s]
 LOOK_BACK = 45.0     # for who wants past [m]
 
 
@@ -99,7 +101,7 @@ class Around:
     opposing = self._scene.bypass == "opposing"
     beside = self._scene.bypass_side * towns.LANE
     end = max(o.s + o.half_length for o in site) + 2.0 + 13.0
-    time = (end - s) / max(0.5 * (v + self._scene.cruise), 2.5)
+    time = (end - s) / max(0.5 * (v + TURNING), 2.5)
     for other in seen:
       if (other.actor.kind != "vehicle" or other.actor.state == "static"
           or abs(other.lateral - beside) > 1.6):

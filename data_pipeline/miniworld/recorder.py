@@ -193,12 +193,10 @@ def record_route(out_dir, kind, seed, size, quality, max_frames,
   name = route_name(world.scene, seed)
   if _frames(out_dir, name):
     return name
-  careless = None
   if handover_frames:
-    world, careless = handover.begin(world)
-  if careless:
-    max_frames = min(max_frames, handover_frames)
-    driver = handover.Driver(world, careless)
+    world, driver = handover.begin(world)
+    if driver.careless:
+      max_frames = min(max_frames, handover_frames)
   else:
     driver = experts.Expert(world)
   final = os.path.join(out_dir, "routes", name)

@@ -63,6 +63,30 @@ def test_it_waits_for_nobody_who_leaves_it_room(scenario, seed):
   assert not infractions(scenario, [seed])
 
 
+def test_its_pedals_are_those_of_the_car_s_controller():
+  """What a plan in the loop makes of them: release's limits, full brakes."""
+  world, driven = worlds.World((64, 36)), set()
+  state = world.reset("TJunction", 0)
+  pilot = experts.Expert(world)
+  while not state.finished:
+    control = pilot.control()
+    driven.add((control.throttle, control.brake))
+    if state.tick % 2 == 0 and control.throttle == 0.75:
+      assert state.speed <= 7.0
+    state = world.step(control)
+  assert driven == {(0.75, 0.0), (0.05, 0.0), (0.0, 1.0)}
+
+
+@pytest.mark.parametrize("wish, speed, steer, braking, expected", [
+    (-2.7, 7.0, 0.0, False, (0.75, 0.0)), (-2.9, 7.0, 0.0, False, (0.0, 1.0)),
+    (-0.1, 7.0, 0.0, True, (0.0, 1.0)), (0.1, 7.0, 0.0, True, (0.75, 0.0)),
+    (0.4, 0.5, 0.0, False, (0.0, 1.0)), (0.6, 0.5, 0.0, True, (0.75, 0.0)),
+    (1.0, 7.1, 0.0, False, (0.05, 0.0)), (1.0, 4.6, 0.1, False, (0.75, 0.0)),
+    (1.0, 4.6, -0.2, False, (0.05, 0.0))])
+def test_a_wish_becomes_a_pedal(wish, speed, steer, braking, expected):
+  assert experts.pedals(wish, speed, steer, braking) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios.SCENARIOS)
 def test_it_arrives_without_an_infraction_on_many_seeds(scenario):
