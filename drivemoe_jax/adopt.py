@@ -66,7 +66,7 @@ def adopt(workdir, path):
 def _check_run(path, meta, config):
   """Refuses a step of another format or another run, or a cut copy."""
   stepfolders.check_format(path, meta)
-  resume.check_config(path, build.flatten(build.from_json(meta["config"])),
+  resume.check_config(path, build.flatten(build.saved_config(meta)),
                       build.flatten(config))
   if os.path.isfile(os.path.join(path, stepfolders.LIST)):
     fault = stepfolders.fault(path)

@@ -280,6 +280,11 @@ def load_config(workdir):
   return run_config.load(workdir)
 
 
+def saved_config(meta):
+  """The configuration that a step of a checkpoint was trained with."""
+  return run_config.completed(run_config.from_json(meta["config"]))
+
+
 def load_params(workdir, built, step=None):
   """(step, params, carried) of a saved step, None for the latest.
 

@@ -58,10 +58,15 @@ def load(workdir):
     if type(value) not in wanted or not _sane(value):
       raise _broken(path, f"{key} is {value!r:.80}, want "
                     + " or ".join(kind.__name__ for kind in wanted))
-  default.unlock()
-  with default.ignore_type():
-    default.update(found)
-  return default.lock()
+  return completed(found)
+
+
+def completed(found):
+  """A saved config, locked; settings that came later have their defaults."""
+  config = common.get_config().unlock()
+  with config.ignore_type():
+    config.update(found)
+  return config.lock()
 
 
 def check(config):

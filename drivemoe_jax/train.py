@@ -185,7 +185,7 @@ def _saved_config(workdir):
     step = max(steps_there)
     stepfolders.check_format(os.path.join(folder, str(step)),
                              steps_there[step])
-    return build.flatten(build.from_json(steps_there[step]["config"]))
+    return build.flatten(build.saved_config(steps_there[step]))
   if os.path.exists(os.path.join(workdir, "config.json")):
     return build.flatten(build.load_config(workdir))
   return None

@@ -76,8 +76,9 @@ def interrupt(monkeypatch, after, action):
   """Makes the loader call `action` before it gives batch number `after`."""
   real = build.train_batches
 
-  def batches(config, windows, stats, start):
-    for number, batch in enumerate(real(config, windows, stats, start), start):
+  def batches(config, windows, stats, start, weights):
+    for number, batch in enumerate(
+        real(config, windows, stats, start, weights), start):
       if number == after:
         action()
       yield batch

@@ -141,6 +141,6 @@ def test_settings_that_came_later_take_their_defaults(run):
 
 def test_a_run_of_format_1_may_go_on(run):
   saved = checkpoint.Checkpoints(str(run), read_only=True)
-  then = build.flatten(build.from_json(saved.meta(2)["config"]))
+  then = build.flatten(build.saved_config(saved.meta(2)))
   now = build.flatten(build.load_config(str(run)))
   assert resume.check_config(str(run), then, now) == []

@@ -77,7 +77,7 @@ def _list_run(folder):
   config = cli.load_config(str(CONFIG))
   if "config" in meta:
     resume.check_config(str(folder), build.flatten(
-        build.from_json(meta["config"])), build.flatten(config))
+        build.saved_config(meta)), build.flatten(config))
   resume.recorded(meta, 3, [])
   resume.line(3, 2, 0, 1e-3, meta, {"hosts": 1, "devices": 1})
 
