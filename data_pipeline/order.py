@@ -74,7 +74,8 @@ def keyframes(surprise, strength=1.0):
     raise errors.ConfigError(
         f"keyframes {strength}; give 0 (as recorded) or more, such as 3")
   mean = surprise.mean(dtype=np.float64) or 1.0
-  # Two digits: hosts whose copycats differ in the last bits deal alike.
+  # Two digits: last bits of a copycat seldom matter. Hosts that differ all the
+  # same must not go on, see Weights.digest.
   wanted = 1 + strength * np.minimum(
       np.round(surprise / mean, 2), MOST_SURPRISE)
   return Weights(wanted / wanted.sum() * len(surprise))

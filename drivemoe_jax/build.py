@@ -236,9 +236,8 @@ def weights(config, train):
   return order.product(found) if found else None
 
 
-def train_batches(config, train, stats, start_step, weights=None):
-  """This host's endless batches from `start_step` on; for weights see there.
-  """
+def train_batches(config, train, stats, start_step, dealt):
+  """This host's endless batches from `start_step` on; dealt: weights()."""
   d = config.data
   mesh = meshes.make_mesh(mesh_sizes(config))
   return loader.train_batches(
@@ -246,7 +245,7 @@ def train_batches(config, train, stats, start_step, weights=None):
       image_size=config.model.image_size, prompt_ids=config.prompt_ids,
       text_len=config.model.text_len, start_step=start_step,
       augment=d.augment, rows=steps.local_rows(mesh, config.global_batch),
-      weights=weights, views=views(config),
+      weights=dealt, views=views(config),
       tf_shared_seed=options(config).tf_shared_seed,
       on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
       ram_budget_gb=d.ram_budget_gb, workers=d.workers)

@@ -115,7 +115,7 @@ def test_every_horizon_gets_batches_of_its_length(routes, tmp_path, horizon,
   assert len(train) == 2 * (26 - horizon - drop)
   stats = build.statistics(config, str(tmp_path), train)
   assert (stats.horizon, stats.drop_current_point) == (horizon, drop)
-  batch = next(build.train_batches(config, train, stats, 0))
+  batch = next(build.train_batches(config, train, stats, 0, None))
   assert batch["action"].shape == (8, horizon, 2)
 
 

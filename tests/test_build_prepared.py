@@ -55,7 +55,7 @@ def test_a_run_is_the_same_on_raw_and_on_prepared_routes(folder, tmp_path):
   beside = folder / "prepared" / normalize.file_name(10)
   assert statistics == normalize.load(str(beside), 10)
   first = [list(itertools.islice(build.train_batches(
-      config, samples(config, "train"), statistics, 3), 2))
+      config, samples(config, "train"), statistics, 3, None), 2))
       for config in (raw, ours)]
   for one, other in zip(*first, strict=True):
     for key in one:
@@ -69,4 +69,4 @@ def test_what_does_not_fit_is_refused(folder):
   config = load(folder, "prepared", **{"model.image_size": 56})
   train = samples(config, "train")
   with pytest.raises(errors.ConfigError, match="side 28, the model takes 56"):
-    build.train_batches(config, train, normalize.compute(train), 0)
+    build.train_batches(config, train, normalize.compute(train), 0, None)
