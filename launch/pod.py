@@ -122,6 +122,7 @@ def _child(work):
   """Works and leaves without jax's last words: a host that failed must not
   wait for the others, its silence is what tells them."""
   threading.Thread(target=_die_with_the_parent, daemon=True).start()
+  _keep_standard_output()
   try:
     status = work()
   except errors.UserError as error:
@@ -133,6 +134,16 @@ def _child(work):
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)
+
+
+def _keep_standard_output():
+  """Leaves standard output to Python; the rest of the process has the log.
+
+  The collectives' C++ prints there as well, from threads of its own and in the
+  middle of lines, its own and ours.
+  """
+  sys.stdout = open(os.dup(1), "w", encoding="utf-8")
+  os.dup2(2, 1)
 
 
 def _die_with_the_parent():

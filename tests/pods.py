@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import socket
 import subprocess
 import sys
@@ -17,10 +16,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Compiling is nearly all that a tiny run costs: little of it, and that once.
 CHEAP = ("--xla_backend_optimization_level=0 "
          "--xla_llvm_disable_expensive_passes=true")
-
-# What the collectives' C++ prints from its own threads, in the middle of ours.
-GLOO = re.compile(r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks\. "
-                  r"Expected number of connected peer ranks is : \d+")
 
 
 def free_port():
@@ -47,8 +42,7 @@ class Host:
 
   def wait(self, timeout_s):
     out, errors = self._process.communicate(timeout=timeout_s)
-    lines = [line for line in GLOO.sub("", out).splitlines() if line]
-    return self._process.returncode, lines, errors.splitlines()
+    return self._process.returncode, out.splitlines(), errors.splitlines()
 
   def running(self):
     return self._process.poll() is None

@@ -129,6 +129,11 @@ def test_the_child_does_not_outlive_its_parent(tmp_path):
     parent.stdout.close()
 
 
+def test_standard_output_is_python_s_alone(tmp_path):
+  assert run(tmp_path, "chatter", *HERE)[:2] == (0, "ours\n")
+  assert "[Gloo] Rank" in (tmp_path / "logs" / "process-0.log").read_text()
+
+
 def test_one_host_needs_no_parent(tmp_path):
   assert run(tmp_path, "5")[:2] == (5, "place None\n")
   assert not (tmp_path / "logs").exists()
