@@ -7,7 +7,6 @@ and no library release changes it. Axes: B samples of a batch, M of the set.
 
 import dataclasses
 import functools
-import hashlib
 
 import numpy as np
 
@@ -26,10 +25,6 @@ class Weights:
   """
 
   expected: np.ndarray
-
-  def digest(self):
-    """Tells two of them apart: hosts must deal alike."""
-    return hashlib.sha256(self.expected.tobytes()).hexdigest()
 
 
 def balanced(labels, strength=1.0):
@@ -74,8 +69,7 @@ def keyframes(surprise, strength=1.0):
     raise errors.ConfigError(
         f"keyframes {strength}; give 0 (as recorded) or more, such as 3")
   mean = surprise.mean(dtype=np.float64) or 1.0
-  # Two digits: last bits of a copycat seldom matter. Hosts that differ all the
-  # same must not go on, see Weights.digest.
+  # Two digits: last bits of a copycat seldom matter, where a run goes on.
   wanted = 1 + strength * np.minimum(
       np.round(surprise / mean, 2), MOST_SURPRISE)
   return Weights(wanted / wanted.sum() * len(surprise))

@@ -89,10 +89,11 @@ def _run(config, workdir, say, accepted, held):
     raise errors.ConfigError(
         f"total_updates {total}, but {workdir} is at step {start} already; ask "
         "for as many or more, or train in another --workdir")
+  hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
+              READ_S)
   weights = build.weights(config, train)
-  hosts.agree("the run", meta["data"] | {
-      "updates": total, "start": start,
-      "weights": weights and weights.digest()}, READ_S)
+  if weights:  # from a fit, whose last bits differ between machines
+    weights = order.Weights(hosts.of_first("weights", weights.expected, READ_S))
   where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "
            f"mesh {sizes}")
   if start:

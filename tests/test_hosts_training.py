@@ -17,6 +17,7 @@ from drivemoe_jax import build, checkpoint
 from tests import pods, small_run
 
 MESH = {"mesh.data": 2, "mesh.fsdp": 2}
+DEALT = {"data__keyframes": 3.0}  # by a fit of each host's own
 RATE = 2e-3  # above every update's learning rate
 
 
@@ -28,7 +29,7 @@ def half(routes, tmp_path_factory):
   """
   workdir = tmp_path_factory.mktemp("half")
   status, lines = small_run.run(
-      small_run.load(routes, total_updates=2, save_every=2), workdir)
+      small_run.load(routes, total_updates=2, save_every=2, **DEALT), workdir)
   assert status == 0 and lines[-1] == "done: step 2"
   return workdir
 
@@ -39,7 +40,7 @@ def alone(routes, half, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "alone"
   shutil.copytree(half, workdir)
   status, lines = small_run.run(
-      small_run.load(routes, total_updates=4, save_every=2), workdir)
+      small_run.load(routes, total_updates=4, save_every=2, **DEALT), workdir)
   assert status == 0 and lines[-1] == "done: step 4"
   return workdir
 
@@ -67,7 +68,7 @@ def together(routes, half, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("runs") / "together"
   shutil.copytree(half, workdir)
   with pods.pod("launch.train", 2, 2, *flags(
-      routes, workdir, total_updates=4, save_every=2)) as hosts:
+      routes, workdir, total_updates=4, save_every=2, **DEALT)) as hosts:
     return workdir, [host.wait(900) for host in hosts]
 
 
@@ -97,6 +98,14 @@ def test_two_hosts_leave_the_checkpoint_of_one(together, alone):
           for w in (together[0], alone)]
   for key in ("data", "statistics", "next_sample", "seed"):
     assert meta[0][key] == meta[1][key]
+
+
+def test_hosts_take_the_numbers_of_the_first(tmp_path):
+  with pods.pod("tests.hosts_child", 2, 1, "--workdir", tmp_path) as hosts:
+    ends = [host.wait(120) for host in hosts]
+  assert [status for status, _, _ in ends] == [0, 0], ends
+  # 1/3 in all its 64 bits; and not process 1's own 4/3
+  assert [said for _, said, _ in ends] == [["[0.3333333333333333, 1.0]"]] * 2
 
 
 @pytest.mark.slow
