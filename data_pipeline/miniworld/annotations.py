@@ -16,8 +16,8 @@ def annotate(world, control, emergency):
   """The annotation dict of the world's present frame.
 
   Args:
-    world: World. control: the Control that acts from this frame on.
-    emergency: the driver brakes hard because of an actor.
+    world: World. control: that the driver asks for; its car's pedals may know
+      less. emergency: the driver brakes hard because of an actor.
   """
   state, scene = world.state(), world.scene
   x, y, near = state.near

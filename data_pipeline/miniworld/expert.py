@@ -6,7 +6,9 @@ finish every scenario without touching anything.
 
 Its pedals are those of the release's controller: full brakes, or as much
 throttle as that gives. A policy's car knows nothing between, so a teacher who
-slowed down gently would never show the states that such a car comes to.
+slowed down gently would never show the states that such a car comes to. What is
+annotated is what it asks for: who brakes fully in order to slow down a little
+does not brake hard, as the labels mean it.
 
 Axes: N route samples. `s` is metres along the route, offsets are to the right.
 """
@@ -49,6 +51,8 @@ class Expert:
 
   Attributes:
     emergency: it brakes hard for a person or a car right now.
+    asked: Control that gives the acceleration it wants, were there pedals for
+      every one; what recordings annotate.
   """
 
   def __init__(self, world, sees_all=False):
@@ -59,6 +63,7 @@ class Expert:
     self._stopped, self.emergency = set(), False
     self._seen, self._parked = {}, {}
     self._pedals = 0.0, 1.0
+    self.asked = worlds.Control()
 
   def control(self):
     """The Control for the coming tick."""
@@ -82,6 +87,8 @@ class Expert:
     steer = pursue(self._route, state, self._offset)
     if state.tick % ticks.PLAN_EVERY == 0:
       self._pedals = pedals(acceleration, v, steer, self._pedals[1] > 0)
+    throttle, brake = actors.Ego.pedals(acceleration, v)
+    self.asked = worlds.Control(float(throttle), steer, float(brake))
     throttle, brake = self._pedals
     return worlds.Control(throttle, steer, brake)
 

@@ -59,7 +59,7 @@ class Driver:
 
   Attributes:
     careless: who goes first; None: the car stands on the brake.
-    emergency: as of the expert.
+    emergency, asked: as of the expert.
   """
 
   def __init__(self, world, careless):
@@ -70,6 +70,10 @@ class Driver:
   @property
   def emergency(self):
     return self._expert.emergency
+
+  @property
+  def asked(self):
+    return self._expert.asked
 
   def control(self):
     """The Control for the coming tick."""

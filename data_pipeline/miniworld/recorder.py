@@ -27,7 +27,7 @@ from data_pipeline.miniworld import (
 from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
 
-FORMAT = 1
+FORMAT = 2           # one more whenever the same plan gives other bytes
 EVERY = 2            # ticks between saved frames: 10 Hz of 20 Hz
 MAX_FRAMES = 150
 SEEDS = range(10)    # training seeds
@@ -221,8 +221,8 @@ def _drive(world, driver, folder, quality, max_frames):
   while not state.finished and len(frames) < max_frames:
     control = driver.control()
     if state.tick % EVERY == 0:
-      _save(world, folder, len(frames), control, driver.emergency, quality)
-      frames.append(labels.facts(world, control, driver.emergency,
+      _save(world, folder, len(frames), driver.asked, driver.emergency, quality)
+      frames.append(labels.facts(world, driver.asked, driver.emergency,
                                  *annotations.affecting(world)))
     state = world.step(control)
   return frames

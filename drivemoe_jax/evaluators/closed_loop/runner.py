@@ -14,7 +14,7 @@ import os
 from data_pipeline import errors, writing
 from data_pipeline.miniworld import episode, names, pool
 
-FORMAT = 1
+FORMAT = 2           # one more whenever the same driver drives otherwise
 TRIES = 3            # of an episode whose process dies
 
 
