@@ -126,7 +126,7 @@ def _child(work):
   try:
     status = work()
   except errors.UserError as error:
-    print(error, file=sys.stderr)
+    print(f"\n{error}", file=sys.stderr)  # C++ may have left half a line there
     status = error.status
   except BaseException:
     traceback.print_exc()

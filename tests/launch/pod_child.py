@@ -40,6 +40,7 @@ def run(args):
       print(SAID[args.mode], file=sys.stderr, flush=True)
       os.abort()
     if args.mode == "bad data":
+      os.write(1, b"[Gloo] Rank ")  # and the rest of it later, or never
       raise errors.DataError("shard 17 is broken")
     if args.mode == "bug":
       raise KeyError("a bug")

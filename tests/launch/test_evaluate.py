@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import loader, normalize, options, windows
-from drivemoe_jax import build
+from drivemoe_jax import build, datasets
 from launch import evaluate, report
 from tests.data_pipeline import fixtures
 from tests.evaluators.test_side_by_side import evaluation
@@ -52,7 +52,7 @@ def command(run, monkeypatch):
   """evaluate.main on the run, with its windows as both splits."""
   workdir, data, trained = run
   monkeypatch.setattr(build, "load_run", lambda workdir, step: trained)
-  monkeypatch.setattr(build, "windows", lambda config, workdir, split: data)
+  monkeypatch.setattr(datasets, "windows", lambda config, workdir, split: data)
   return lambda *args: evaluate.main(["--workdir", str(workdir), *args])
 
 
