@@ -63,15 +63,13 @@ def keyframes(surprise, strength=1.0):
       often as one of none.
 
   Raises:
-    ConfigError: a negative strength.
+    ConfigError: a strength that is negative or no number.
   """
-  if strength < 0:
+  if not 0 <= strength < np.inf:
     raise errors.ConfigError(
         f"keyframes {strength}; give 0 (as recorded) or more, such as 3")
   mean = surprise.mean(dtype=np.float64) or 1.0
-  # Two digits: last bits of a copycat seldom matter, where a run goes on.
-  wanted = 1 + strength * np.minimum(
-      np.round(surprise / mean, 2), MOST_SURPRISE)
+  wanted = 1 + strength * np.minimum(surprise / mean, MOST_SURPRISE)
   return Weights(wanted / wanted.sum() * len(surprise))
 
 

@@ -14,23 +14,15 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from data_pipeline import (
-  bench2drive,
   errors,
-  loader,
   masking,
   normalize,
-  order,
-  prepared,
   spec,
 )
-from data_pipeline import options as options_lib
-from data_pipeline import windows as windows_lib
 from drivemoe_jax import checkpoint, meshes, optim, run_config
 from drivemoe_jax import step as steps
-from drivemoe_jax.evaluators import yardsticks
 from drivemoe_jax.models import drivemoe
 
 
@@ -116,141 +108,6 @@ def train_step(config, built, tx, sizes, shardings):
       freeze_last_value=config.optim.freeze_last_value, shardings=shardings)
 
 
-def data_folder(config, workdir):
-  """Where `{data}` of the data paths points: this run's recorded routes, or
-  those of the run that it starts from."""
-  source = checkpoint.split_source(config.init_from or "")[0]
-  if source and os.path.isfile(
-      os.path.join(source, "data", "dataset.json")):
-    return os.path.join(source, "data")
-  return os.path.join(workdir, "data")
-
-
-def record(config, workdir, progress=None):
-  """Records the embedded world's routes if the config says so; idempotent."""
-  r = config.data.record
-  if not r or "{data}" not in config.data.root:
-    return
-  from data_pipeline.miniworld import names, recorder  # a pod has neither
-  first, kinds = recorder.VAL_SEED, tuple(r.get("scenarios", ()))
-  recorder.record(
-      data_folder(config, workdir), names.TYPES if kinds == ("all",) else kinds,
-      seeds=range(r.train_seeds), val_seeds=range(first, first + r.val_seeds),
-      size=(r.width_px, r.height_px), max_frames=r.max_frames,
-      val_max_frames=r.get("val_max_frames"),
-      handover_frames=r.get("handover_frames", 0),
-      workers=config.data.workers, progress=progress)
-
-
-def options(config):
-  """options.Options: which of the release's oddities the run repeats."""
-  d = config.data
-  return options_lib.OFFICIAL if d.official_parity else options_lib.Options(
-      **{f.name: d[f.name] for f in dataclasses.fields(options_lib.Options)})
-
-
-def windows(config, workdir, split):
-  """All samples of "train" or "val", of raw or of prepared routes."""
-  d = config.data
-  place = lambda path: path and path.replace(
-      "{data}", data_folder(config, workdir))
-  root, val_list = place(d.root), place(d.val_list)
-  ways = ({"val_list": val_list} if val_list else
-          {"val_fraction": d.val_fraction, "seed": config.seed})
-  data = prepared.Prepared(root) if prepared.is_prepared(root) else None
-  names = data.names() if data else bench2drive.list_routes(root)
-  train, val = bench2drive.split(names, **ways)
-  chosen = {"train": train, "val": val}[split]
-  o = options(config)
-  kw = dict(
-      history=config.model.history, horizon=config.model.horizon,
-      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
-      wrap_theta=o.wrap_theta, nan_heading=o.nan_heading,
-      drop_current_point=o.drop_current_point)
-  if data:  # its labels are in the records
-    found = data.collect(chosen, **kw)
-  else:
-    found = windows_lib.collect(
-        root, place(d.labels_root) or None, chosen, **kw)
-  if split == "train" and d.whole_past:
-    return windows_lib.with_whole_past(found)
-  return found
-
-
-def statistics(config, workdir, train, save=True):
-  """Normalisation of this run: its own file, its source's, or computed.
-
-  Args:
-    train: training windows. save: write them to the working directory.
-
-  Raises:
-    DataError: a file of another horizon, or of other plans.
-  """
-  own = os.path.join(workdir, "statistics.json")
-  source = config.init_from and os.path.join(
-      checkpoint.split_source(config.init_from)[0], "statistics.json")
-  for path in (own, config.data.statistics, source):
-    if path and (path == normalize.OFFICIAL or os.path.isfile(path)):
-      found = normalize.load(
-          path, config.model.horizon,
-          any_horizon=options(config).statistics_any_horizon)
-      found.check(train, path)
-      break
-  else:
-    if config.data.statistics:
-      raise errors.DataError(
-          f"no statistics at {config.data.statistics}; leave "
-          "data.statistics empty to compute them from the training windows")
-    found = normalize.compute(train)
-  if save:
-    found.save(own)
-  return found
-
-
-def with_counts(config, train):
-  """The config with the class counts of `train` where it states none."""
-  c = config.copy_and_resolve_references()
-  for name, classes, labels in (
-      ("camera_counts", spec.Camera, train.camera),
-      ("skill_counts", spec.Skill, train.skill)):
-    if not c.loss[name] and labels is not None:
-      count = np.bincount(labels, minlength=len(classes)).tolist()
-      c.loss[name] = tuple(count)
-  return c.lock()
-
-
-def views(config):
-  """Candidate views that training looks at, as loader.train_batches wants."""
-  if config.model.view != "dynamic":
-    return tuple(config.model.view)
-  return "label" if config.camera_choice == "label" else None
-
-
-def weights(config, train):
-  """order.Weights of the training windows, or None where all count alike."""
-  d, found = config.data, []
-  if d.skill_balance:
-    found.append(order.balanced(train.skill, d.skill_balance))
-  if d.keyframes:
-    found.append(order.keyframes(yardsticks.surprise(train), d.keyframes))
-  return order.product(found) if found else None
-
-
-def train_batches(config, train, stats, start_step, dealt):
-  """This host's endless batches from `start_step` on; dealt: weights()."""
-  d = config.data
-  mesh = meshes.make_mesh(mesh_sizes(config))
-  return loader.train_batches(
-      train, stats, batch_size=config.global_batch, seed=config.seed,
-      image_size=config.model.image_size, prompt_ids=config.prompt_ids,
-      text_len=config.model.text_len, start_step=start_step,
-      augment=d.augment, rows=steps.local_rows(mesh, config.global_batch),
-      weights=dealt, views=views(config),
-      tf_shared_seed=options(config).tf_shared_seed,
-      on_bad_record=d.on_bad_record, skip_cap=d.skip_cap,
-      ram_budget_gb=d.ram_budget_gb, workers=d.workers)
-
-
 @dataclasses.dataclass(frozen=True)
 class Run:
   """A trained model as found in a working directory."""
@@ -264,8 +121,6 @@ class Run:
 
 
 from_json = run_config.from_json
-# Class counts that a config may leave to the data.
-COUNTS = ("loss.camera_counts", "loss.skill_counts")
 
 
 def flatten(config):

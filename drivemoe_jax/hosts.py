@@ -18,7 +18,6 @@ import time
 import traceback
 
 import jax
-import numpy as np
 from jax._src import clusters, distributed  # no public name gives these
 from jax.experimental import multihost_utils
 
@@ -206,20 +205,6 @@ def agree(what, values, timeout_s=60):
   """
   found = gather(f"agree on {what}", values, timeout_s)
   rendezvous.compare([{what: v} for v in found])
-
-
-def of_first(name, array, timeout_s):
-  """Process 0's `array`, bit for bit; the others give one of its shape.
-
-  Raises:
-    PeerError: as barrier, whose `name` it is.
-  """
-  if jax.process_count() == 1:
-    return array
-  barrier(name, timeout_s)
-  # As bytes: jax would make float32 of float64.
-  sent = multihost_utils.broadcast_one_to_all(array.view(np.uint8))
-  return np.asarray(sent).view(array.dtype)
 
 
 @contextlib.contextmanager

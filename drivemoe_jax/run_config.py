@@ -28,6 +28,9 @@ WORDS = {"camera_choice": drivemoe.CAMERA_CHOICES,
 COUNTS = ("global_batch", "log_every", "save_every", "data.workers",
           "flow.steps", "optim.cycle_updates")
 
+# How much more often some windows come: {key: at most}.
+STRENGTHS = {"data.skill_balance": 1, "data.keyframes": 1000}
+
 
 def load(workdir):
   """ConfigDict of the run in a folder, locked.
@@ -88,6 +91,9 @@ def check(config):
   for key in COUNTS:
     if flat[key] < 1:
       raise errors.ConfigError(f"{key} {flat[key]}: must be 1 or more")
+  for key, most in STRENGTHS.items():
+    if not 0 <= flat[key] <= most:
+      raise errors.ConfigError(f"{key} {flat[key]}: must be 0 to {most}")
 
 
 def from_json(values):

@@ -18,6 +18,7 @@ from drivemoe_jax import (
   build,
   checkpoint,
   compile_cache,
+  datasets,
   health,
   hosts,
   init_from,
@@ -58,17 +59,20 @@ def _run(config, workdir, say, accepted, held):
   model = build.model(config)
   shapes = steps.param_shapes(model)
   sharding.specs(shapes, sizes)
-  changes = _check_same_run(config, workdir, accepted)
+  known = _saved_config(workdir)
+  changes = _check_same_run(known, config, workdir, accepted)
   opened = init_from.source(config)
   say = say if hosts.first() else lambda line: None
   with hosts.first_goes_ahead("record", RECORD_S):
     if hosts.first():
       os.makedirs(workdir, exist_ok=True)
-      build.record(config, workdir, _Progress(say))
-  train = build.windows(config, workdir, "train")
+      datasets.record(config, workdir, _Progress(say))
+  train = datasets.windows(config, workdir, "train")
   with hosts.first_goes_ahead("statistics", READ_S):
-    stats = build.statistics(config, workdir, train, save=hosts.first())
-  config = build.with_counts(config, train)
+    stats = datasets.statistics(
+        config, workdir, train, save=hosts.first(),
+        own=bool(known) or not hosts.first())
+  config = datasets.with_counts(config, train)
   total = _updates(config, len(train))
   mesh = sharding.make_mesh(sizes)
   cache = compile_cache.use(config.compile_cache, hosts.own_words(say))
@@ -91,9 +95,8 @@ def _run(config, workdir, say, accepted, held):
         "for as many or more, or train in another --workdir")
   hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
               READ_S)
-  weights = build.weights(config, train)
-  if weights:  # from a fit, whose last bits differ between machines
-    weights = order.Weights(hosts.of_first("weights", weights.expected, READ_S))
+  with hosts.first_goes_ahead("weights", READ_S):
+    weights = datasets.weights(config, workdir, train, fit=hosts.first())
   where = (f"of {total}, batch {config.global_batch}, {len(train)} windows, "
            f"mesh {sizes}")
   if start:
@@ -122,7 +125,7 @@ def _run(config, workdir, say, accepted, held):
   update = hosts.in_step("the update", steps.jit_train_step(
       build.train_step(config, model, tx, sizes, shardings.params), mesh,
       shardings))
-  feed = lambda c, at: build.train_batches(c, train, stats, at, weights)
+  feed = lambda c, at: datasets.train_batches(c, train, stats, at, weights)
   stopped = run(state, cache.first_call(update), feed, start, total)
   if stopped < total:
     say(f"preempted: step {stopped} of {total}; start again to go on")
@@ -166,13 +169,12 @@ def _restore(saved, step, model, tx, shardings):
   return state, trees.get("carried", {})
 
 
-def _check_same_run(config, workdir, accepted):
+def _check_same_run(saved, config, workdir, accepted):
   """Refuses a workdir that another config trained; the changes accepted."""
-  saved = _saved_config(workdir)
   if saved is None:
     return []
   now = build.flatten(config)
-  for key in build.COUNTS:  # stated after the first look at the data
+  for key in datasets.COUNTS:  # stated after the first look at the data
     if not now[key]:
       now[key] = saved[key]
   return resume.check_config(workdir, saved, now, accepted)
@@ -193,10 +195,8 @@ def _saved_config(workdir):
 
 
 def _write_config(config, workdir):
-  path = os.path.join(workdir, "config.json")
-  with open(path + ".part", "w", encoding="utf-8") as file:
-    json.dump(masking.mask(config.to_dict()), file, indent=1)
-  os.replace(path + ".part", path)
+  writing.put(os.path.join(workdir, "config.json"),
+              json.dumps(masking.mask(config.to_dict()), indent=1))
 
 
 class _Progress:

@@ -20,7 +20,7 @@ import time
 import numpy as np
 
 from data_pipeline import loader, normalize, writing
-from drivemoe_jax import build, report
+from drivemoe_jax import build, datasets, report
 from drivemoe_jax.evaluators import predict, side_by_side, suite, text
 from launch import cli, closed_loop, flags
 
@@ -64,9 +64,9 @@ def run(args):
   steps = args.steps or config.flow.steps
   noise_scale = (config.flow.noise_scale if args.noise_scale is None
                  else args.noise_scale)
-  windows = build.windows(config, args.workdir, args.split)
-  train = build.windows(config, args.workdir, "train")
-  options = build.options(config)
+  windows = datasets.windows(config, args.workdir, args.split)
+  train = datasets.windows(config, args.workdir, "train")
+  options = datasets.options(config)
 
   def load(ids):
     return loader.eval_batches(

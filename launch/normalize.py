@@ -34,11 +34,11 @@ def add_arguments(parser):
 
 
 def run(args):
-  from drivemoe_jax import build  # jax only once the flags are right
+  from drivemoe_jax import datasets  # jax only once the flags are right
 
   config = cli.load_config(args.config, args.overrides)
   given = args.check and normalize.load(args.check, config.model.horizon)
-  windows = build.windows(
+  windows = datasets.windows(
       config, args.workdir, args.split if args.check else "train")
   pool = normalize.Pool.of(windows)
   statistics = given or pool.statistics()

@@ -6,7 +6,7 @@ import os
 import jax
 import numpy as np
 
-from drivemoe_jax import build, train
+from drivemoe_jax import build, datasets, train
 from launch import cli
 from tests.data_pipeline import fixtures
 
@@ -74,7 +74,7 @@ class Killed(BaseException):
 
 def interrupt(monkeypatch, after, action):
   """Makes the loader call `action` before it gives batch number `after`."""
-  real = build.train_batches
+  real = datasets.train_batches
 
   def batches(config, windows, stats, start, weights):
     for number, batch in enumerate(
@@ -83,7 +83,7 @@ def interrupt(monkeypatch, after, action):
         action()
       yield batch
 
-  monkeypatch.setattr(build, "train_batches", batches)
+  monkeypatch.setattr(datasets, "train_batches", batches)
 
 
 def kill():

@@ -17,7 +17,7 @@ from drivemoe_jax import build, checkpoint
 from tests import pods, small_run
 
 MESH = {"mesh.data": 2, "mesh.fsdp": 2}
-DEALT = {"data__keyframes": 3.0}  # by a fit of each host's own
+DEALT = {"data__keyframes": 3.0}  # by a fit that process 0 makes
 RATE = 2e-3  # above every update's learning rate
 
 
@@ -98,14 +98,6 @@ def test_two_hosts_leave_the_checkpoint_of_one(together, alone):
           for w in (together[0], alone)]
   for key in ("data", "statistics", "next_sample", "seed"):
     assert meta[0][key] == meta[1][key]
-
-
-def test_hosts_take_the_numbers_of_the_first(tmp_path):
-  with pods.pod("tests.hosts_child", 2, 1, "--workdir", tmp_path) as hosts:
-    ends = [host.wait(120) for host in hosts]
-  assert [status for status, _, _ in ends] == [0, 0], ends
-  # 1/3 in all its 64 bits; and not process 1's own 4/3
-  assert [said for _, said, _ in ends] == [["[0.3333333333333333, 1.0]"]] * 2
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ LAYERS = (
     (r"drivemoe_jax\.(step|checkpoint|logs|saver|tolerance)", 2),
     (r"drivemoe_jax\.(compile_cache|memory|mishaps|run_config)", 2),
     (r"drivemoe_jax\.evaluators(\..+)?", 2),
-    (r"drivemoe_jax\.(adopt|build|inventory|init_from|loop|policy|serve|train)",
+    (r"drivemoe_jax\.(adopt|build|datasets|inventory|init_from|loop|policy|serve|train)",
      3),
     (r"drivemoe_jax\.(golden|parity)", 3),
     (r"drivemoe_jax\.(plan|report)(\..+)?", 3),
@@ -47,6 +47,8 @@ SIDEWAYS = {
         "the table names the axes of the mesh",
     ("drivemoe_jax.adopt", "drivemoe_jax.build"):
         "a copied step is held against what the config builds",
+    ("drivemoe_jax.datasets", "drivemoe_jax.build"):
+        "a host reads its rows of the mesh that is built",
     ("drivemoe_jax.hosts", "drivemoe_jax.rendezvous"):
         "to join is to meet first",
     ("drivemoe_jax.surroundings", "drivemoe_jax.installed"):
@@ -57,6 +59,8 @@ SIDEWAYS = {
         "and whether it fits",
     ("drivemoe_jax.train", "drivemoe_jax.build"):
         "the loop is wired from what build makes of a config",
+    ("drivemoe_jax.train", "drivemoe_jax.datasets"):
+        "and fed with the data that it names",
     ("drivemoe_jax.train", "drivemoe_jax.loop"):
         "updates are made there",
     ("drivemoe_jax.train", "drivemoe_jax.init_from"):

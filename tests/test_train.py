@@ -13,11 +13,12 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline import errors, writing
+from data_pipeline import errors, normalize, writing
 from drivemoe_jax import (
   build,
     checkpoint,
     compile_cache,
+    datasets,
     hosts,
     init_from,
     sharding,
@@ -201,7 +202,7 @@ def test_too_few_windows_for_one_batch_are_a_mistake(routes, tmp_path):
 
 
 def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
-  real, poison = build.train_batches, []
+  real, poison = datasets.train_batches, []
 
   def poisoned(config, windows, stats, start, weights):
     for number, batch in enumerate(
@@ -211,7 +212,7 @@ def test_many_bad_updates_in_a_row_stop_the_run(routes, tmp_path, monkeypatch):
         batch["proprio"] = batch["proprio"] * np.nan
       yield batch
 
-  monkeypatch.setattr(build, "train_batches", poisoned)
+  monkeypatch.setattr(datasets, "train_batches", poisoned)
   with pytest.raises(errors.NumericsError, match="E-NAN: 2 non-finite.*"
                      "Last healthy: 3 .kept") as bad:
     run(load(routes, max_skipped=2), tmp_path)
@@ -236,6 +237,23 @@ def first_state(config, say=lambda line: None):
   return init_from.state(config, model, shapes, tx, mesh, opened, say)[0]
 
 
+def test_the_scale_of_a_start_that_failed_is_not_taken(routes, tmp_path,
+                                                       monkeypatch):
+  """The routes are put right after it; their numbers are other ones."""
+  with monkeypatch.context() as broken:
+    broken.setattr(build, "optimizer", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      run(load(routes, data__whole_past=True), tmp_path)
+  config = load(routes, total_updates=1)
+  with pytest.raises(errors.DataError, match="other statistics; remove it"):
+    run(config, tmp_path)
+  (tmp_path / "statistics.json").unlink()
+  status, _ = run(config, tmp_path)
+  train = datasets.windows(config, str(tmp_path), "train")
+  found = build.load_run(str(tmp_path)).statistics
+  assert (status, found) == (0, normalize.compute(train))
+
+
 def test_stage_2_starts_from_stage_1(routes, undisturbed, tmp_path):
   said = []
   config = load(routes, ":stage=2", init_from=undisturbed)
@@ -249,9 +267,9 @@ def test_stage_2_starts_from_stage_1(routes, undisturbed, tmp_path):
   first_state(older, said.append)
   assert "step 6" in said[0]
   # The second stage reads its inputs in the first one's scale.
-  windows = build.windows(config, str(tmp_path), "val")
+  windows = datasets.windows(config, str(tmp_path), "val")
   theirs = build.load_run(str(undisturbed)).statistics
-  assert build.statistics(config, str(tmp_path), windows) == theirs
+  assert datasets.statistics(config, str(tmp_path), windows) == theirs
 
 
 @pytest.mark.parametrize("changes, told", [

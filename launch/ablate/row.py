@@ -18,7 +18,7 @@ import time
 
 from data_pipeline import errors, masking, reading, writing
 from data_pipeline.miniworld import drivers, names
-from drivemoe_jax import build
+from drivemoe_jax import build, datasets
 from drivemoe_jax.evaluators.ablation import store
 from drivemoe_jax.evaluators.bench2drive import records
 from launch import cli
@@ -44,7 +44,7 @@ class Maker:
     """Records the data and finds the budget."""
     say = lambda done, total, name: self._say(
         f"record: {done}/{total} routes, {name}")
-    build.record(self._base, self._root, say)
+    datasets.record(self._base, self._root, say)
     if self._args.updates:
       self._budget = {"updates": self._args.updates, "minutes": None,
                       "device": device(), "seconds_per_update": None}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from drivemoe_jax import build, logs, saver
+from drivemoe_jax import datasets, logs, saver
 from tests.small_run import ROOT, assert_equal, load, log_of, params_of, run
 
 
@@ -23,13 +23,13 @@ def test_a_clock_that_jumps_changes_nothing_but_the_dates(
   monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
   monkeypatch.setattr(time, "time_ns", lambda: int(1e9 * time.time()))
   monkeypatch.setattr(saver, "BACK_OFF_S", (0.0, 0.0, 0.0))
-  given = build.train_batches
+  given = datasets.train_batches
 
   def batches(*args):
     for batch, ahead[0] in zip(given(*args), itertools.cycle(jumps)):
       yield batch
 
-  monkeypatch.setattr(build, "train_batches", batches)
+  monkeypatch.setattr(datasets, "train_batches", batches)
   status, lines = run(load(routes), tmp_path)
   assert status == 0 and lines[-1] == "done: step 8"
   assert_equal(params_of(tmp_path), params_of(undisturbed))

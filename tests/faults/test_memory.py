@@ -3,7 +3,7 @@
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax import build, memory
+from drivemoe_jax import datasets, memory
 from tests.small_run import assert_equal, load, log_of, params_of, run
 
 
@@ -72,7 +72,7 @@ def test_a_run_shrinks_saves_and_leaves_and_still_ends_the_same(
     routes, undisturbed, tmp_path, monkeypatch):
   """0.93 of its budget from step 2 on, 0.96 from step 5 on."""
   budgets, steps = [], []
-  real = build.train_batches
+  real = datasets.train_batches
 
   def batches(config, windows, stats, start, weights):
     budgets.append((config.data.ram_budget_gb, start))
@@ -83,7 +83,7 @@ def test_a_run_shrinks_saves_and_leaves_and_still_ends_the_same(
     steps.append(n)
     return 1e9 * (0.1 if n < 2 else 0.93 if n < 5 else 0.96)
 
-  monkeypatch.setattr(build, "train_batches", batches)
+  monkeypatch.setattr(datasets, "train_batches", batches)
   with monkeypatch.context() as patch:
     patch.setattr(memory, "_resident", resident)
     status, lines = run(load(routes, host_memory_gb=1.0), tmp_path)

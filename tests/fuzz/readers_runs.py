@@ -12,6 +12,7 @@ from data_pipeline import wire
 from drivemoe_jax import (
     build,
     checkpoint,
+    datasets,
     lines,
     policy,
     rendezvous,
@@ -111,9 +112,9 @@ def _read_config(folder):
   config = build.load_config(str(folder))
   build.flatten(config)
   build.model(config)
-  build.options(config)
+  datasets.options(config)
   build.mesh_sizes(config, 8)
-  build.data_folder(config, str(folder))
+  datasets.data_folder(config, str(folder))
   sources.config_of(str(folder))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from data_pipeline import errors
-from drivemoe_jax import build
+from drivemoe_jax import build, datasets
 from drivemoe_jax.evaluators.ablation import variants
 from launch import cli
 
@@ -39,7 +39,7 @@ def test_a_variant_is_what_its_title_says(variant):
   assert (c.model.moe_layers == 0) == (variant.name == "pi0")
   assert (c.loss.camera > 0) == (variant.name in ("token", "trajectory"))
   assert (c.loss.skill > 0) == (variant.name != "pi0")
-  seen = build.views(c)  # what training reads besides both front images
+  seen = datasets.views(c)  # what training reads besides both front images
   many = 5 if seen is None else 1 if seen == "label" else len(seen)
   assert variant.images == 2 + many
   assert fixed == (variant.argument.startswith("views="))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import errors, normalize, options, order
-from drivemoe_jax import build
+from drivemoe_jax import build, datasets
 from drivemoe_jax.evaluators import yardsticks
 from launch import cli
 from tests.data_pipeline import fixtures
@@ -45,16 +45,16 @@ def load(routes, **changes):
 
 
 def windows(config, tmp_path):
-  return build.windows(config, str(tmp_path), "train")
+  return datasets.windows(config, str(tmp_path), "train")
 
 
 def test_a_file_that_nobody_named_is_not_this_run_s_statistics(
     routes, tmp_path, monkeypatch):
   config = load(routes)
-  train = build.windows(config, str(tmp_path), "train")
+  train = datasets.windows(config, str(tmp_path), "train")
   monkeypatch.chdir(tmp_path)
   normalize.OFFICIAL_H10.save("statistics.json")  # as launch.normalize would
-  found = build.statistics(config, str(tmp_path / "run"), train, save=False)
+  found = datasets.statistics(config, str(tmp_path / "run"), train, save=False)
   assert found == normalize.compute(train)
 
 
@@ -63,7 +63,10 @@ def test_a_file_that_nobody_named_is_not_this_run_s_statistics(
     ("skill_choice", "x", "router"), ("loss.skill_level", "token", "per_token"),
     ("flow.time_sampling", "normal", "uniform"), ("save_every", 0, "1 or more"),
     ("log_every", 0, "1 or more"), ("data.workers", 0, "1 or more"),
-    ("global_batch", "null", "is null"), ("model.view", "front", "dynamic")])
+    ("global_batch", "null", "is null"), ("model.view", "front", "dynamic"),
+    ("data.keyframes", "nan", "must be 0 to"),
+    ("data.keyframes", "-1", "must be 0 to"),
+    ("data.skill_balance", "1.5", "must be 0 to 1")])
 def test_a_setting_without_a_meaning_is_refused(routes, key, value, words):
   with pytest.raises(errors.ConfigError, match=words) as caught:
     build.model(load(routes, **{key: value, "model.image_size": 24}))
@@ -79,8 +82,8 @@ def test_a_view_that_is_none_of_the_candidates_is_refused(routes):
 
 
 def test_one_switch_sets_every_option_as_the_release(routes):
-  assert build.options(load(routes)) == options.Options()
-  assert build.options(
+  assert datasets.options(load(routes)) == options.Options()
+  assert datasets.options(
       load(routes, data__official_parity=True)) == options.OFFICIAL
 
 
@@ -89,7 +92,7 @@ def test_one_switch_sets_every_option_as_the_release(routes):
 def test_every_option_has_its_key(routes, name):
   theirs = {"nan_heading": "zero"}.get(name) or not getattr(
       options.Options(), name)
-  got = build.options(load(routes, **{f"data__{name}": theirs}))
+  got = datasets.options(load(routes, **{f"data__{name}": theirs}))
   assert got == dataclasses.replace(options.Options(), **{name: theirs})
 
 
@@ -113,18 +116,23 @@ def test_every_horizon_gets_batches_of_its_length(routes, tmp_path, horizon,
   config = load(routes, model__horizon=horizon, data__drop_current_point=drop)
   train = windows(config, tmp_path)
   assert len(train) == 2 * (26 - horizon - drop)
-  stats = build.statistics(config, str(tmp_path), train)
+  stats = datasets.statistics(config, str(tmp_path), train)
   assert (stats.horizon, stats.drop_current_point) == (horizon, drop)
-  batch = next(build.train_batches(config, train, stats, 0, None))
+  batch = next(datasets.train_batches(config, train, stats, 0, None))
   assert batch["action"].shape == (8, horizon, 2)
 
 
 def test_the_releases_numbers_by_name(routes, tmp_path):
   config = load(routes, data__statistics="official")
   train = windows(config, tmp_path)
-  got = build.statistics(config, str(tmp_path), train)
+  got = datasets.statistics(config, str(tmp_path), train)
   assert got == normalize.OFFICIAL_H10
-  assert build.statistics(config, str(tmp_path), train) == got  # its own file
+  own = datasets.statistics(config, str(tmp_path), train)
+  assert own == got
+  other = load(routes)
+  assert datasets.statistics(other, str(tmp_path), train, save=False) == got
+  with pytest.raises(errors.DataError, match="other statistics; remove it"):
+    datasets.statistics(other, str(tmp_path), train, own=False)
 
 
 def test_numbers_of_another_horizon_need_the_option(routes, tmp_path):
@@ -132,9 +140,9 @@ def test_numbers_of_another_horizon_need_the_option(routes, tmp_path):
   config = load(routes, **changes)
   train = windows(config, tmp_path)
   with pytest.raises(errors.DataError, match="official.*horizon 10.*20"):
-    build.statistics(config, str(tmp_path), train)
+    datasets.statistics(config, str(tmp_path), train)
   config = load(routes, data__statistics_any_horizon=True, **changes)
-  got = build.statistics(config, str(tmp_path), train)
+  got = datasets.statistics(config, str(tmp_path), train)
   assert got.horizon == 20 and got.p99 == normalize.OFFICIAL_H10.p99
   # As the release reuses them in a run of 20: from now on they are its own.
   assert normalize.load(str(tmp_path / "statistics.json"), 20) == got
@@ -145,13 +153,13 @@ def test_statistics_of_other_plans_are_refused(routes, tmp_path):
   normalize.compute(windows(load(routes), tmp_path)).save(str(path))
   config = load(routes, data__statistics=path, data__drop_current_point=True)
   with pytest.raises(errors.DataError, match="elsewhere.*drop_current_point"):
-    build.statistics(config, str(tmp_path), windows(config, tmp_path))
+    datasets.statistics(config, str(tmp_path), windows(config, tmp_path))
 
 
 def skills(config, train, tmp_path):
   stats = normalize.compute(train)
-  batches = build.train_batches(config, train, stats, 0,
-                                build.weights(config, train))
+  batches = datasets.train_batches(
+      config, train, stats, 0, datasets.weights(config, str(tmp_path), train))
   return np.concatenate([b["skill"] for b in itertools.islice(batches, 4)])
 
 
@@ -168,7 +176,7 @@ def test_rare_skills_may_be_balanced(routes, tmp_path):
 @pytest.mark.parametrize("whole", [False, True])
 def test_only_training_may_ask_for_a_whole_past(routes, tmp_path, whole):
   config = load(routes, data__whole_past=whole)
-  first = {split: build.windows(config, str(tmp_path), split).frame.min()
+  first = {split: datasets.windows(config, str(tmp_path), split).frame.min()
            for split in ("train", "val")}
   assert first == {"train": 4 if whole else 0, "val": 0}
 
@@ -177,21 +185,44 @@ def test_only_training_may_ask_for_a_whole_past(routes, tmp_path, whole):
 def test_keyframes_weigh_windows_beside_their_skill(routes, tmp_path, balance):
   config = load(routes, data__keyframes=2.0, data__skill_balance=balance)
   train = windows(config, tmp_path)
-  got = build.weights(config, train)
+  got = datasets.weights(config, str(tmp_path), train)
   expected = order.keyframes(yardsticks.surprise(train), 2.0).expected
   if balance:
     expected = expected * order.balanced(train.skill, balance).expected
   np.testing.assert_allclose(got.expected,
                              len(train) * expected / expected.sum())
   assert np.ptp(got.expected) > 0.1
-  assert build.weights(load(routes), train) is None
+  assert datasets.weights(load(routes), str(tmp_path), train) is None
+
+
+def test_a_run_keeps_the_surprise_that_it_began_with(routes, tmp_path,
+                                                     monkeypatch):
+  """As a fit on another machine has other last bits, and here other numbers."""
+  config = load(routes, data__keyframes=2.0)
+  train = windows(config, tmp_path)
+  deal = lambda **kw: datasets.weights(config, str(tmp_path), train,
+                                       **kw).expected
+  with pytest.raises(errors.CheckpointError, match="not share"):
+    deal(fit=False)
+  began = deal()
+  elsewhere = np.linspace(0, 1, len(train))
+  monkeypatch.setattr(yardsticks, "surprise", lambda windows: elsewhere)
+  np.testing.assert_array_equal(deal(), began)
+  np.testing.assert_array_equal(deal(fit=False), began)
+  path = tmp_path / "surprise.npz"
+  path.write_bytes(path.read_bytes()[:99])
+  with pytest.raises(errors.CheckpointError, match="surprise.npz is broken"):
+    deal()
+  np.savez(path, surprise=began, windows="of other data")
+  np.testing.assert_array_equal(
+      deal(), order.keyframes(elsewhere, 2.0).expected)
 
 
 def test_balance_without_labels_is_a_mistake(routes, tmp_path):
   config = load(routes, data__skill_balance=0.5, data__labels_root="")
   train = windows(config, tmp_path)
   with pytest.raises(errors.ConfigError, match="needs skill labels"):
-    build.weights(config, train)
+    datasets.weights(config, str(tmp_path), train)
 
 
 def test_a_run_of_its_own_does_not_take_the_routes_of_where_it_is_started(
@@ -202,6 +233,6 @@ def test_a_run_of_its_own_does_not_take_the_routes_of_where_it_is_started(
     os.makedirs(folder)
     with open(os.path.join(folder, "dataset.json"), "w") as file:
       file.write("{}")
-  assert build.data_folder(config, "run") == os.path.join("run", "data")
+  assert datasets.data_folder(config, "run") == os.path.join("run", "data")
   config.init_from = "first"
-  assert build.data_folder(config, "run") == os.path.join("first", "data")
+  assert datasets.data_folder(config, "run") == os.path.join("first", "data")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import errors, normalize, prepare, raw_routes, windows
-from drivemoe_jax import build, resume
+from drivemoe_jax import datasets, resume
 from launch import cli
 from tests.data_pipeline import fixtures
 
@@ -39,7 +39,7 @@ def load(folder, kind, **changes):
 
 
 def samples(config, split):
-  return build.windows(config, "", split)
+  return datasets.windows(config, "", split)
 
 
 def test_a_run_is_the_same_on_raw_and_on_prepared_routes(folder, tmp_path):
@@ -51,10 +51,10 @@ def test_a_run_is_the_same_on_raw_and_on_prepared_routes(folder, tmp_path):
   train = samples(ours, "train")
   same = resume.fingerprint(samples(raw, "train"))
   assert resume.fingerprint(train) == same
-  statistics = build.statistics(ours, str(tmp_path), train)
+  statistics = datasets.statistics(ours, str(tmp_path), train)
   beside = folder / "prepared" / normalize.file_name(10)
   assert statistics == normalize.load(str(beside), 10)
-  first = [list(itertools.islice(build.train_batches(
+  first = [list(itertools.islice(datasets.train_batches(
       config, samples(config, "train"), statistics, 3, None), 2))
       for config in (raw, ours)]
   for one, other in zip(*first, strict=True):
@@ -69,4 +69,4 @@ def test_what_does_not_fit_is_refused(folder):
   config = load(folder, "prepared", **{"model.image_size": 56})
   train = samples(config, "train")
   with pytest.raises(errors.ConfigError, match="side 28, the model takes 56"):
-    build.train_batches(config, train, normalize.compute(train), 0, None)
+    datasets.train_batches(config, train, normalize.compute(train), 0, None)
