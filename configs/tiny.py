@@ -6,7 +6,7 @@ python -m launch.train --config configs/tiny.py:stage=2 --workdir runs/tiny2 \
 
 Records its routes into WORKDIR/data when they are not there; a second stage
 uses those of the run that it starts from. Minutes per stage.
-Other arguments as in stage1.py.
+Other arguments as in stage1.py, but `res`.
 """
 
 from configs import stage1, stage2

@@ -129,7 +129,8 @@ def _encode(text, ids, rank):
 
 if __name__ == "__main__":
   try:
-    print(f"--config.prompt_ids={list(prompt_ids(sys.argv[2], sys.argv[1]))}")
+    ids = ",".join(map(str, prompt_ids(sys.argv[2], sys.argv[1])))
+    print(f"--config.prompt_ids=[{ids}]")
   except IndexError:
     sys.exit(__doc__)
   except errors.UserError as error:

@@ -86,8 +86,7 @@ checkpoint  $CHECKPOINT
 weights     $WEIGHTS
 
 Next:
-  the official .pt, which needs torch (its CPU build is enough):
-    .venv/bin/pip install torch
+  the official .pt:
     .venv/bin/python -m launch.convert --source "$OUT/stage2" \\
       --target "$OUT/export/drivemoe.pt"
   the scores as one JSON object:
