@@ -4,8 +4,8 @@ python -m launch.import_nuscenes --root NUSCENES --out data/nuscenes
 python -m launch.train --config configs/nuscenes.py --workdir runs/nuscenes \
     --config.init_from=paligemma.safetensors
 
-Arguments as in stage1.py, but `supervision`. One stage: the view is sampled from the start, as
-the release does in its second one.
+Arguments as in stage1.py, but `supervision`. One stage: the view is sampled
+from the start, as the release does in its second one.
 """
 
 from configs import stage1

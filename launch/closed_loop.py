@@ -5,6 +5,7 @@ other processes. What is finished is kept, so that the same command goes on
 after a kill and costs nothing once all is there.
 """
 
+import argparse
 import contextlib
 import logging
 import os
@@ -109,19 +110,38 @@ def run(args):
   flags.write_json(args, said)
 
 
+def drives_of(workdir, folder, wanted, size, quality, workers):
+  """Has a run's policy drive scenes, for a recorder to take over from it.
+
+  Args:
+    workdir: of the run. folder: of the drives; finished ones are kept.
+    wanted: [(type, seed)]. size, quality: of the pictures [px], 20..95.
+
+  Returns:
+    the folder below `folder` that holds the drives.
+  """
+  args = argparse.Namespace(
+      workdir=workdir, step=None, steps=None, noise_scale=None, seed=0,
+      workers=workers, against=None, api_key_file=None)
+  with _asked(args) as (name, metadata, url, ask):
+    _Drive(args, wanted, size, quality, metadata, url, ask, folder).policy(name)
+    return os.path.join(folder, _folder(name, metadata))
+
+
 class _Drive:
   """Has drivers drive what is wanted, here or in children."""
 
-  def __init__(self, args, wanted, size, quality, metadata, url, ask):
+  def __init__(self, args, wanted, size, quality, metadata, url, ask,
+               root=None):
     self._args, self._wanted, self._size = args, wanted, size
     self._quality, self._metadata = quality, metadata
     self._url, self._ask = url, ask
     self._side = drivers.check(metadata)
-    self._root = os.path.join(args.workdir, "closed_loop")
+    self._root = root or os.path.join(args.workdir, "closed_loop")
 
   def policy(self, name, disturbed=None):
     """Records of the policy's drives."""
-    folder = f"{name}-{self._metadata['checkpoint_step']}"
+    folder = _folder(name, self._metadata)
     if disturbed:
       folder += "-{}-{}".format(*disturbed)
     identity = {"driver": self._metadata, "size": list(self._size),
@@ -162,6 +182,10 @@ class _Drive:
         lambda done, total, what: print(
             f"evaluate: {name} {done}/{total} {what}", file=sys.stderr,
             flush=True))
+
+
+def _folder(name, metadata):
+  return f"{name}-{metadata['checkpoint_step']}"
 
 
 @contextlib.contextmanager

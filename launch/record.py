@@ -4,16 +4,21 @@ python -m launch.record --out data
 python -m launch.record --out data --scenarios TJunction ParkedObstacle \
     --train-seeds 20 --val-seeds 4 --size 320x180 --workers 2
 
+python -m launch.record --out data2 --scenarios all --seed 1000 \
+    --train-seeds 32 --val-seeds 0 --size 160x90 --handover-frames 36 \
+    --learner runs/mini --base runs/mini/data
+
 Validation routes use other seeds and are named in OUT/val_routes.txt. A run
 that was interrupted goes on where it stopped; a finished one is left alone.
 """
 
+import os
 import re
 import sys
 import time
 
 from data_pipeline import errors
-from data_pipeline.miniworld import recorder, scenarios
+from data_pipeline.miniworld import handover, names, recorder, scenarios
 from launch import cli
 
 
@@ -38,6 +43,17 @@ def add_arguments(parser):
                       "where another driver leaves the car, too fast, aside, "
                       "or slow, and last N frames; those of every eighth seed "
                       "begin standing; default: all routes are the expert's")
+  parser.add_argument("--learner", metavar="WORKDIR",
+                      help="with --handover-frames: a trained run is that "
+                      "other driver, so that the routes begin where its own "
+                      "mistakes lead to; its drives go to WORKDIR/drives")
+  parser.add_argument("--base", metavar="DIR",
+                      help="a finished recording of other seeds, whose routes "
+                      "OUT shall hold as well")
+  parser.add_argument("--max-frames", type=int, metavar="N",
+                      default=recorder.MAX_FRAMES,
+                      help="a route ends after this many frames (10 Hz); "
+                      f"default: {recorder.MAX_FRAMES}")
   parser.add_argument("--workers", type=int, default=2, help="processes")
 
 
@@ -55,19 +71,36 @@ def run(args):
       print(f"record: {done}/{total} routes, {now - start:.0f} s, {name}",
             flush=True)
 
+  size = int(size[1]), int(size[2])
   first = recorder.VAL_SEED
   kinds = (list(scenarios.SCENARIOS) if args.scenarios == ["all"]
            else args.scenarios)
+  seeds = range(args.seed, args.seed + args.train_seeds)
   summary = recorder.record(
-      args.out, kinds,
-      seeds=range(args.seed, args.seed + args.train_seeds),
-      val_seeds=range(first, first + args.val_seeds),
-      size=(int(size[1]), int(size[2])), quality=args.quality,
-      handover_frames=args.handover_frames, workers=args.workers,
-      progress=progress)
+      args.out, kinds, seeds=seeds,
+      val_seeds=range(first, first + args.val_seeds), size=size,
+      quality=args.quality, max_frames=args.max_frames,
+      handover_frames=args.handover_frames,
+      drives=_drives(args, kinds, seeds, size), base=args.base,
+      workers=args.workers, progress=progress)
   print(f"record: {args.out} holds {len(summary['routes'])} routes, "
         f"{sum(summary['routes'].values())} frames; "
         f"{len(summary['val_routes'])} routes are for validation")
+
+
+def _drives(args, kinds, seeds, size):
+  """Folder of the learner's drives; None without one."""
+  if not args.learner:
+    return None
+  if not args.handover_frames:
+    raise errors.ConfigError("--learner hands over to the expert: give "
+                             "--handover-frames, such as 36")
+  wanted = [(kind, seed) for seed in seeds if handover.hands_over(seed)
+            for kind in kinds or names.FIRST]
+  from launch import closed_loop  # jax only where somebody learnt
+  return closed_loop.drives_of(
+      args.learner, os.path.join(args.learner, "drives"), wanted, size,
+      args.quality, args.workers)
 
 
 main = cli.command(__doc__, add_arguments, run)

@@ -2,6 +2,9 @@
 
   FOLDER/<save_name>/{record,metric_info,drive}.json
 
+drive.json has the pedals and the wheel of every tick, so that the drive can be
+had again without its driver, see handover.py.
+
 A folder that exists is finished; the same arguments give the same bytes.
 """
 
@@ -9,7 +12,7 @@ import json
 import os
 import shutil
 
-from data_pipeline import errors
+from data_pipeline import errors, reading
 from data_pipeline.miniworld import names, referee
 from data_pipeline.miniworld import world as worlds
 
@@ -35,17 +38,36 @@ def drive(kind, seed, make, size, watch=None):
   world = worlds.World(size)
   state = world.reset(kind, seed)
   driver, judge, motion = make(world), referee.Referee(world), {}
+  controls = []
   while not judge.ended:
     control = driver.control()
     if state.tick % EVERY == 0:
       motion[str(state.tick)] = referee.motion(state)
     if watch:
       watch(world, driver, control)
+    controls.append([control.throttle, control.steer, control.brake])
     state = world.step(control)
     judge.watch(state)
   said = driver.summary() if hasattr(driver, "summary") else {}
   return {"record": judge.record(seed), "metric_info": motion,
-          "drive": {"kind": kind, "seed": seed, **said}}
+          "drive": {"kind": kind, "seed": seed, **said,
+                    "controls": controls}}
+
+
+def controls(folder, kind, seed):
+  """[Control of tick 0, 1, ...] of a written drive.
+
+  Raises:
+    DataError: no such drive, or none with its controls.
+  """
+  file = os.path.join(path(folder, kind, seed), "drive.json")
+  said = reading.json_file(file, "drive it again", errors.DataError)
+  try:
+    return [worlds.Control(*map(float, ticked)) for ticked in said["controls"]]
+  except (KeyError, TypeError, ValueError) as error:
+    raise errors.DataError(
+        f"{file} holds no controls ({type(error).__name__}: {error}); drive it "
+        "again") from None
 
 
 def write(folder, files):

@@ -10,6 +10,10 @@ the expert's whole drive, which begins standing on the brake, as every drive of
 a policy does. The last `LEAD` ticks before the expert are recorded: a window's
 past must look like that of a car that drives on, not like one that was just
 put there. Their plans are not the expert's: data.whole_past leaves them out.
+
+In place of the careless driver a policy may have gone first (DAgger, Ross et
+al., AISTATS 2011): the expert then shows what to do in the states that this
+policy itself comes to. Its drive is known from before, tick by tick.
 """
 
 import dataclasses
@@ -54,11 +58,23 @@ class Careless:
     return drivers.Blind(world, self.speed, self.offset).control()
 
 
+@dataclasses.dataclass(frozen=True)
+class Again:
+  """A driver whose drive of this scene is known: a Control for each tick."""
+
+  controls: list
+
+  def control(self, world):
+    tick = world.state().tick
+    return self.controls[tick] if tick < len(self.controls) else BRAKE
+
+
 class Driver:
   """Somebody else for LEAD ticks, then the expert, who watched.
 
   Attributes:
-    careless: who goes first; None: the car stands on the brake.
+    careless: who goes first, Careless or Again; None: the car stands on the
+      brake.
     emergency, asked: as of the expert.
   """
 
@@ -83,30 +99,40 @@ class Driver:
     return control
 
 
-def begin(world):
+def begin(world, controls=None):
   """(World at which the recording begins, its Driver).
 
   Where no handover goes well there is none: the drive is a whole one.
 
   Args:
     world: after its reset; it is driven on, what is returned may be another.
+    controls: of a drive of this scene, whose driver goes first in place of a
+      careless one.
   """
   careless = None
-  if world.seed % WHOLE:
-    world, careless = _handed_over(world)
+  if hands_over(world.seed):
+    world, careless = _handed_over(world, controls)
   if not careless:
     for _ in range(ticks.TICKS - 1 - LEAD):
       world.step(BRAKE)
   return world, Driver(world, careless)
 
 
-def _handed_over(world):
+def hands_over(seed):
+  """Whether somebody else goes first in this seed's scenes."""
+  return bool(seed % WHOLE)
+
+
+def _handed_over(world, controls):
   rng = np.random.default_rng(
       [int(names.number(world.scene.kind, world.seed)), 3])
   careless = Careless(
       rng.uniform(*SPEEDS), rng.uniform(-ASIDE, ASIDE), rng.uniform(0, WEAVE),
       rng.uniform(*WAVES), rng.uniform(0, 2 * np.pi))
-  last = int(rng.integers(ticks.TICKS + 1, LATEST))
+  latest = LATEST
+  if controls:
+    careless, latest = Again(controls), max(len(controls), ticks.TICKS + 2)
+  last = int(rng.integers(ticks.TICKS + 1, latest))
   if rng.random() < LATE:
     # Before the fault: who takes over at it, a line behind him, has none.
     last = (_first_fault(world.fork(), careless) - 1

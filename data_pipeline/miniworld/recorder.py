@@ -15,14 +15,16 @@ import shutil
 
 import cv2
 
-from data_pipeline import errors, writing
+from data_pipeline import errors, reading, writing
 from data_pipeline.miniworld import (
   annotations,
+  episode,
   handover,
   labels,
   names,
   pool,
   scenarios,
+  takeover,
 )
 from data_pipeline.miniworld import expert as experts
 from data_pipeline.miniworld import world as worlds
@@ -43,7 +45,8 @@ def route_name(scene, seed):
 def record(out_dir, scenario_types=None, seeds=SEEDS,
            val_seeds=range(VAL_SEED, VAL_SEED + 2), *, size=(320, 180),
            quality=90, max_frames=MAX_FRAMES, val_max_frames=None,
-           handover_frames=0, workers=2, progress=None):
+           handover_frames=0, drives=None, base=None, workers=2,
+           progress=None):
   """Writes a data folder, or completes one that these arguments began.
 
   Args:
@@ -58,6 +61,9 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     handover_frames: training routes of seven seeds of eight begin where
       another driver leaves the car, and end after so many frames; those of
       every eighth seed begin standing, see handover.py. 0: none of that.
+    drives: folder of a policy's drives of these scenes (episode.py); it leaves
+      the car to the expert then, in place of a careless driver.
+    base: a finished recording of other seeds, whose routes are taken over.
     workers: processes. progress: called with (done, total, route name).
 
   Returns:
@@ -71,29 +77,50 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
     raise errors.ConfigError(f"{workers} workers; one or more record")
   plan = _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
                val_max_frames, handover_frames)
+  if drives:
+    plan["drives"] = _identity(drives, handover_frames)
+  taken = {"routes": {}, "val_routes": []}
+  if base:
+    plan["base"], taken = takeover.finished(base, plan)
   known = _claim(out_dir, plan)
   if known:
     return known
-  jobs = [{"out_dir": out_dir, "kind": kind, "seed": seed, "size": list(size),
-           "quality": quality,
-           "max_frames": (max_frames if seed in plan["seeds"]
-                          else val_max_frames or max_frames),
-           "handover_frames": (handover_frames if seed in plan["seeds"]
-                               else 0)}
-          for seed in [*plan["seeds"], *plan["val_seeds"]]
-          for kind in plan["scenarios"]]
+  jobs = _jobs(out_dir, plan, drives)
+  for name in taken["routes"]:
+    if not _frames(out_dir, name):
+      takeover.route(base, out_dir, name, LABELS)
   names = {}
   for done, (job, name) in enumerate(_run(jobs, workers), 1):  # pyright: ignore[reportGeneralTypeIssues]
     names[job["kind"], job["seed"]] = name
     if progress:
       progress(done, len(jobs), name)
   ordered = [(job["seed"], names[job["kind"], job["seed"]]) for job in jobs]
-  val = [name for seed, name in ordered if seed in plan["val_seeds"]]
+  val = [*taken["val_routes"],
+         *(name for seed, name in ordered if seed in plan["val_seeds"])]
+  every = [*taken["routes"], *(name for _, name in ordered)]
   writing.put(os.path.join(out_dir, "val_routes.txt"), "\n".join(val) + "\n")
-  summary = {"routes": {name: _frames(out_dir, name) for _, name in ordered},
+  summary = {"routes": {name: _frames(out_dir, name) for name in every},
              "val_routes": val}
   _write_plan(out_dir, plan, summary)  # last: it says that all is there
   return summary
+
+
+def _jobs(out_dir, plan, drives):
+  """Arguments of record_route for every route, the validation's last."""
+  same = {"out_dir": out_dir, "size": plan["size"], "quality": plan["quality"],
+          "max_frames": plan["max_frames"]}
+  train = same | {"handover_frames": plan.get("handover_frames", 0),
+                  "drives": drives}
+  val = same | {"handover_frames": 0,
+                "max_frames": plan.get("val_max_frames", plan["max_frames"])}
+  jobs = [settings | {"kind": kind, "seed": seed}
+          for settings, seeds in ((train, plan["seeds"]),
+                                  (val, plan["val_seeds"]))
+          for seed in seeds for kind in plan["scenarios"]]
+  for job in jobs:
+    if job.get("drives") and handover.hands_over(job["seed"]):
+      episode.controls(drives, job["kind"], job["seed"])  # or it is told here
+  return jobs
 
 
 def _run(jobs, workers):
@@ -142,6 +169,15 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   return plan
 
 
+def _identity(drives, handover_frames):
+  """What tells a folder of drives from another: the driver, its weights."""
+  if not handover_frames:
+    raise errors.ConfigError("drives hand over to the expert; give "
+                             "handover_frames, such as 36")
+  return reading.json_file(os.path.join(drives, "plan.json"),
+                           "name a folder of drives", errors.DataError)
+
+
 def _claim(out_dir, plan):
   """Makes the folders, or returns the summary of a complete recording."""
   path = os.path.join(out_dir, "dataset.json")
@@ -186,7 +222,7 @@ def _frames(out_dir, name):
 
 
 def record_route(out_dir, kind, seed, size, quality, max_frames,
-                 handover_frames):
+                 handover_frames, drives=None):
   """Drives one scene and writes it, unless it is there; returns its name."""
   world = worlds.World(size)
   world.reset(kind, seed)
@@ -194,7 +230,9 @@ def record_route(out_dir, kind, seed, size, quality, max_frames,
   if _frames(out_dir, name):
     return name
   if handover_frames:
-    world, driver = handover.begin(world)
+    known = drives and handover.hands_over(seed)
+    world, driver = handover.begin(
+        world, episode.controls(drives, kind, seed) if known else None)
     if driver.careless:
       max_frames = min(max_frames, handover_frames)
   else:

@@ -1,8 +1,10 @@
 """The record command: a small recording, and its exit codes."""
 
+import json
 import os
 
-from launch import record
+from launch import closed_loop, record
+from tests import policies
 
 
 def call(*args):
@@ -27,6 +29,27 @@ def test_routes_of_a_handover_have_their_own_length(tmp_path, capsys):
   assert "handover_frames 4" in capsys.readouterr().err
   assert call("--out", tmp_path, *flags, "--handover-frames", 6) == 0
   assert "1 routes, 6 frames" in capsys.readouterr().out
+
+
+def test_a_run_may_drive_until_the_expert_takes_over(tmp_path, monkeypatch,
+                                                     capsys):
+  monkeypatch.setattr(closed_loop.build, "load_run", lambda *_: None)
+  monkeypatch.setattr(closed_loop.policy.Policy, "of_run",
+                      lambda *_, **kw: policies.make())
+  run, out = tmp_path / "run", tmp_path / "data"
+  flags = ("--out", out, "--scenarios", "TJunction", "--seed", 7,
+           "--train-seeds", 2, "--val-seeds", 0, "--size", "64x36",
+           "--workers", 1, "--max-frames", 9, "--learner", run)
+  assert call(*flags) == 2
+  assert "--learner hands over" in capsys.readouterr().err
+  assert call(*flags, "--handover-frames", 6) == 0
+  # Seed 8 is the expert's from the start.
+  drive, = (run / "drives" / "model-9").glob("*_TJunction/drive.json")
+  assert "2 routes, 15 frames" in capsys.readouterr().out
+  assert len(json.loads(drive.read_text())["controls"]) > 100
+  plan = json.loads((out / "dataset.json").read_text())["plan"]
+  assert plan["drives"]["driver"] == policies.make().metadata
+  assert call(*flags, "--handover-frames", 6) == 0  # costs nothing again
 
 
 def test_user_errors_have_their_exit_codes(tmp_path, capsys):

@@ -1,0 +1,64 @@
+"""Routes of one recording in another, which stands alone all the same.
+
+Files are linked, not copied, where the file system can: nobody writes into a
+route that is whole.
+"""
+
+import os
+import shutil
+
+from data_pipeline import errors, reading
+
+
+def finished(base, plan):
+  """(plan, summary) of the recording in `base`.
+
+  Args:
+    plan: of the recording that takes it over.
+
+  Raises:
+    DataError: no finished recording is there.
+    ConfigError: it has some of the plan's seeds, or is of another format.
+  """
+  path = os.path.join(base, "dataset.json")
+  found = reading.json_file(path, "name a recording's folder")
+  if not found.get("summary"):
+    raise errors.DataError(f"{path}: that recording is not finished; start it "
+                           "again first")
+  there = found["plan"]
+  both = {*there["seeds"], *there["val_seeds"]} & {*plan["seeds"],
+                                                   *plan["val_seeds"]}
+  if both:
+    raise errors.ConfigError(
+        f"{base} has seeds {min(both)} to {max(both)} already; take others")
+  if there["format"] != plan["format"]:
+    raise errors.ConfigError(
+        f"{path} has format {there['format']}, this is {plan['format']}; "
+        "record it anew")
+  return there, found["summary"]
+
+
+def route(base, out_dir, name, labels):
+  """Puts a whole route and its labels into another recording's folder.
+
+  Args:
+    labels: folders that have a file NAME.json each.
+  """
+  final = os.path.join(out_dir, "routes", name)
+  part = os.path.join(out_dir, f".part_{name}")
+  for leftover in (part, final):
+    shutil.rmtree(leftover, ignore_errors=True)
+  for kind in labels:
+    target = os.path.join(out_dir, kind, name + ".json")
+    if not os.path.exists(target):
+      _link(os.path.join(base, kind, name + ".json"), target)
+  shutil.copytree(os.path.join(base, "routes", name), part,
+                  copy_function=_link)
+  os.replace(part, final)
+
+
+def _link(source, target):
+  try:
+    os.link(source, target)
+  except OSError:  # another file system, or one without links
+    shutil.copy2(source, target)
