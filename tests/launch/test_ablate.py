@@ -50,7 +50,7 @@ def test_what_cannot_be_run_is_refused(tmp_path, capsys, args, status, words):
 def made(tmp_path, monkeypatch):
   """Runs of the command whose children write down what they would do."""
   done = []
-  monkeypatch.setattr(ablate.rows.build, "record", lambda *_: None)
+  monkeypatch.setattr(ablate.rows.datasets, "record", lambda *_: None)
   monkeypatch.setattr(ablate.rows, "commit", lambda: "c0ffee")
   for part in ("_train", "_evaluate", "_drive", "_probe"):
     monkeypatch.setattr(ablate.rows.Maker, part, (
