@@ -170,7 +170,8 @@ def _surprise(workdir, train, fit):
     try:
       with np.load(path) as file:
         known, values = str(file["windows"]), file["surprise"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError,
+            zipfile.BadZipFile, RuntimeError) as error:
       raise errors.CheckpointError(
           f"{path} is broken ({error}); remove it, and it is fitted anew: the "
           "windows that follow may then be other ones") from None

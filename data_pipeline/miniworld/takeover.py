@@ -7,7 +7,7 @@ route that is whole.
 import os
 import shutil
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, writing
 
 
 def finished(base, plan):
@@ -22,20 +22,25 @@ def finished(base, plan):
   """
   path = os.path.join(base, "dataset.json")
   found = reading.json_file(path, "name a recording's folder")
-  if not found.get("summary"):
+  try:
+    there, summary = found["plan"], found["summary"]
+    both = {*there["seeds"], *there["val_seeds"]} & {*plan["seeds"],
+                                                     *plan["val_seeds"]}
+    known = there["format"]
+  except (KeyError, TypeError) as error:
+    raise errors.DataError(
+        f"{path} is of no recording ({type(error).__name__}: {error}); name a "
+        "recording's folder") from None
+  if not summary:
     raise errors.DataError(f"{path}: that recording is not finished; start it "
                            "again first")
-  there = found["plan"]
-  both = {*there["seeds"], *there["val_seeds"]} & {*plan["seeds"],
-                                                   *plan["val_seeds"]}
   if both:
     raise errors.ConfigError(
         f"{base} has seeds {min(both)} to {max(both)} already; take others")
-  if there["format"] != plan["format"]:
-    raise errors.ConfigError(
-        f"{path} has format {there['format']}, this is {plan['format']}; "
-        "record it anew")
-  return there, found["summary"]
+  if known != plan["format"]:
+    raise errors.ConfigError(f"{path} has format {known}, this is "
+                             f"{plan['format']}; record it anew")
+  return there, summary
 
 
 def route(base, out_dir, name, labels):
@@ -50,8 +55,8 @@ def route(base, out_dir, name, labels):
     shutil.rmtree(leftover, ignore_errors=True)
   for kind in labels:
     target = os.path.join(out_dir, kind, name + ".json")
-    if not os.path.exists(target):
-      _link(os.path.join(base, kind, name + ".json"), target)
+    writing.put(target, reading.content(
+        os.path.join(base, kind, name + ".json"), "record it anew"))
   shutil.copytree(os.path.join(base, "routes", name), part,
                   copy_function=_link)
   os.replace(part, final)

@@ -141,3 +141,7 @@ def test_what_does_not_fit_is_told(base, drives, tmp_path):
       {"plan": plan | {"format": 1}, "summary": {"routes": {}}}))
   with pytest.raises(errors.ConfigError, match="format 1"):
     recorder.record(out, base=str(begun), **MORE)
+  for broken in ("[]", '{"plan": null}', '{"plan": {"seeds": 3}}', "{"):
+    (begun / "dataset.json").write_text(broken)
+    with pytest.raises(errors.DataError, match="name a recording's folder"):
+      recorder.record(out, base=str(begun), **MORE)
