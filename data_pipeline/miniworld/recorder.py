@@ -71,7 +71,8 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
 
   Raises:
     ConfigError: unknown scenario, overlapping seeds, bad size or quality.
-    DataError: out_dir holds something else, or another recording.
+    DataError: out_dir holds something else, or another recording; a drive or
+      the base is not there, or not finished.
   """
   if workers < 1:
     raise errors.ConfigError(f"{workers} workers; one or more record")

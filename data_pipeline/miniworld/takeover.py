@@ -24,10 +24,9 @@ def finished(base, plan):
   found = reading.json_file(path, "name a recording's folder")
   try:
     there, summary = found["plan"], found["summary"]
-    both = {*there["seeds"], *there["val_seeds"]} & {*plan["seeds"],
-                                                     *plan["val_seeds"]}
+    both = _seeds(there) & _seeds(plan)
     known = there["format"]
-  except (KeyError, TypeError) as error:
+  except (KeyError, TypeError, AttributeError) as error:
     raise errors.DataError(
         f"{path} is of no recording ({type(error).__name__}: {error}); name a "
         "recording's folder") from None
@@ -41,6 +40,13 @@ def finished(base, plan):
     raise errors.ConfigError(f"{path} has format {known}, this is "
                              f"{plan['format']}; record it anew")
   return there, summary
+
+
+def _seeds(plan):
+  """Those of a plan, and of all that it has taken over."""
+  older = plan.get("base")
+  return {*plan["seeds"], *plan["val_seeds"]} | (
+      _seeds(older) if older else set())
 
 
 def route(base, out_dir, name, labels):

@@ -128,8 +128,11 @@ def test_what_does_not_fit_is_told(base, drives, tmp_path):
   with pytest.raises(errors.ConfigError, match="handover_frames"):
     recorder.record(out, drives=drives, **(MORE | {"handover_frames": 0}))
   with pytest.raises(errors.DataError, match="drive.json.*drive it again"):
-    recorder.record(out, drives=drives, **(MORE | {"seeds": [2]}))
-  assert not os.listdir(f"{out}/routes")
+    recorder.record(f"{out}2", drives=drives, **(MORE | {"seeds": [2]}))
+  assert not os.listdir(f"{out}2/routes")
+  recorder.record(out, base=base, **MORE)
+  with pytest.raises(errors.ConfigError, match="seeds 3 to 3 already"):
+    recorder.record(f"{out}3", base=out, **(MORE | {"seeds": [3]}))
   begun = tmp_path / "begun"
   begun.mkdir()
   plan = plan_of(base)["plan"]
