@@ -1,5 +1,5 @@
 """From a configuration to the parts of a run; the only reader of model, mesh,
-optimiser, loss and data keys.
+optimiser and loss keys. Those of the data are datasets.py's.
 
 Training, evaluation, export and planning all build here, so that a part means
 the same everywhere.
