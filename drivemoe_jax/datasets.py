@@ -7,6 +7,7 @@ import io
 import os
 import zipfile
 
+import jax
 import numpy as np
 
 from data_pipeline import (
@@ -25,34 +26,84 @@ from drivemoe_jax import build, checkpoint, meshes, resume
 from drivemoe_jax import step as steps
 from drivemoe_jax.evaluators import yardsticks
 
+# Settings of data.record in which one round of recording differs from another.
+ROUND = ("learner", "first_seed", "train_seeds", "val_seeds")
 # Class counts that a config may leave to the data.
 COUNTS = ("loss.camera_counts", "loss.skill_counts")
 
 
 def data_folder(config, workdir):
   """Where `{data}` of the data paths points: this run's recorded routes, or
-  those of the run that it starts from."""
-  source = checkpoint.split_source(config.init_from or "")[0]
-  if source and os.path.isfile(
-      os.path.join(source, "data", "dataset.json")):
-    return os.path.join(source, "data")
+  those of the run that it starts from and that it does not record more of."""
+  theirs = _recorded(config)
+  if theirs and not config.data.record.get("learner"):
+    return theirs
   return os.path.join(workdir, "data")
 
 
-def record(config, workdir, progress=None):
-  """Records the embedded world's routes if the config says so; idempotent."""
+def _recorded(config):
+  """Folder of the routes that the run at init_from recorded, or None."""
+  source = checkpoint.split_source(config.init_from or "")[0]
+  theirs = os.path.join(source, "data")
+  there = source and os.path.isfile(os.path.join(theirs, "dataset.json"))
+  return theirs if there else None
+
+
+def record(config, workdir, progress=None, driven=None):
+  """Records the embedded world's routes if the config says so; idempotent.
+
+  Args:
+    driven: has the run at init_from drive where data.record.learner asks for
+      it, as launch.closed_loop.drives_of does; that run's routes are taken
+      over, too.
+
+  Raises:
+    ConfigError: nobody is there to learn from; the routes of the run at
+      init_from are used, and others asked for.
+  """
   r = config.data.record
   if not r or "{data}" not in config.data.root:
     return
-  from data_pipeline.miniworld import names, recorder  # a pod has neither
-  first, kinds = recorder.VAL_SEED, tuple(r.get("scenarios", ()))
+  from data_pipeline.miniworld import handover, names, recorder
+  folder, theirs = data_folder(config, workdir), _recorded(config)
+  if folder == theirs:
+    _check_same(config)
+    return
+  first, kinds = r.get("first_seed", 0), tuple(r.get("scenarios", ()))
+  kinds = names.TYPES if kinds == ("all",) else kinds
+  size, workers = (r.width_px, r.height_px), config.data.workers
+  seeds, drives = range(first, first + r.train_seeds), None
+  if r.get("learner"):
+    if not theirs or not driven or jax.process_count() > 1:
+      raise errors.ConfigError(
+          "data.record.learner: the run at init_from goes on driving, on one "
+          "host, beside the routes that it recorded; set "
+          "--config.init_from=WORKDIR, or record with launch.record --learner")
+    drives = driven(
+        config.init_from, handover.scenes(kinds or names.FIRST, seeds), size,
+        recorder.QUALITY, workers, progress)
+  val = recorder.VAL_SEED
   recorder.record(
-      data_folder(config, workdir), names.TYPES if kinds == ("all",) else kinds,
-      seeds=range(r.train_seeds), val_seeds=range(first, first + r.val_seeds),
-      size=(r.width_px, r.height_px), max_frames=r.max_frames,
+      folder, kinds, seeds=seeds, val_seeds=range(val, val + r.val_seeds),
+      size=size, max_frames=r.max_frames,
       val_max_frames=r.get("val_max_frames"),
-      handover_frames=r.get("handover_frames", 0),
-      workers=config.data.workers, progress=progress)
+      handover_frames=r.get("handover_frames", 0), drives=drives,
+      base=theirs, workers=workers, progress=progress)
+
+
+def _check_same(config):
+  """Refuses other routes than those of the run that this one starts from."""
+  source = checkpoint.split_source(config.init_from)[0]
+  theirs, ours = (
+      {key: value for key, value in c.data.record.to_dict().items()
+       if key not in ROUND} for c in (build.load_config(source), config))
+  differ = [f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here"
+            for key in sorted({*theirs, *ours})
+            if theirs.get(key) != ours.get(key)]
+  if differ:
+    raise errors.ConfigError(
+        f"this run uses the routes of {source}, which was recorded with other "
+        f"data.record ({'; '.join(differ)}); leave it as there")
 
 
 def options(config):

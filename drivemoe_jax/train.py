@@ -36,7 +36,7 @@ RECORD_S, READ_S = 7200, 3600  # that hosts wait while another writes or reads
 LEAVE_S = 120  # that a training before this one may take for its last save
 
 
-def run(config, workdir, say=print, accepted=()):
+def run(config, workdir, say=print, accepted=(), driven=None):
   """Trains until the last update.
 
   Args:
@@ -44,15 +44,16 @@ def run(config, workdir, say=print, accepted=()):
     workdir: folder of the run, made when absent; all hosts must see it.
     say: prints a line of progress; process 0 alone calls it.
     accepted: what may differ from the run in the workdir; resume.ACCEPTABLE.
+    driven: see datasets.record.
 
   Returns:
     0, or 75 after SIGTERM: the state is saved, start again.
   """
   with mishaps.told(workdir, config), contextlib.ExitStack() as held:
-    return _run(config, workdir, say, accepted, held)
+    return _run(config, workdir, say, accepted, driven, held)
 
 
-def _run(config, workdir, say, accepted, held):
+def _run(config, workdir, say, accepted, driven, held):
   sizes = build.mesh_sizes(config)
   hosts.check_mesh(sizes)
   build.microbatches(config, sizes)  # illegal sizes end here, before any data
@@ -66,7 +67,7 @@ def _run(config, workdir, say, accepted, held):
   with hosts.first_goes_ahead("record", RECORD_S):
     if hosts.first():
       os.makedirs(workdir, exist_ok=True)
-      datasets.record(config, workdir, _Progress(say))
+      datasets.record(config, workdir, _Progress(say), driven)
   train = datasets.windows(config, workdir, "train")
   with hosts.first_goes_ahead("statistics", READ_S):
     stats = datasets.statistics(

@@ -5,15 +5,16 @@ other processes. What is finished is kept, so that the same command goes on
 after a kill and costs nothing once all is there.
 """
 
-import argparse
+import collections.abc
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
 
 from data_pipeline import errors, ticks, wire, writing
-from data_pipeline.miniworld import drivers, episode, film, names
-from drivemoe_jax import build, policy, serve
+from data_pipeline.miniworld import drivers, episode, film, names, recorder
+from drivemoe_jax import build, checkpoint, policy, serve
 from drivemoe_jax.evaluators.closed_loop import robustness, runner, summary
 from drivemoe_jax.report import robustness as plots
 from launch import cli, flags
@@ -21,7 +22,7 @@ from launch.carla import remote
 
 WORKER = "launch.drive_worker"
 WAIT_S = 10.0        # for a server
-SIZE, QUALITY = (320, 180), 90   # where the run does not tell
+SIZE = (320, 180)    # of pictures where the run does not tell [px]
 # Flags that drive, that do not, and that a policy server has of its own.
 LOOP = ("episodes", "scenarios", "first_seed", "workers", "against",
         "api_key_file", "robustness", "film")
@@ -76,30 +77,31 @@ def run(args):
   flags.check_positive(args, "episodes", "workers")
   flags.check_sampling(args)
   wanted = runner.episodes(args.episodes, args.scenarios, args.first_seed)
-  size, quality = _recording(args.workdir)
+  size = _size(args.workdir)
   team = film.Film(args.film, size) if args.film else None
   found, disturbed = {}, {}
-  with _asked(args) as (name, metadata, url, ask):
-    drive = _Drive(args, wanted, size, quality, metadata, url, ask)
-    found[name] = drive.policy(name)
+  with _asked(args) as pilot:
+    drive = _Drive(pilot, os.path.join(args.workdir, "closed_loop"), wanted,
+                   size, recorder.QUALITY, args.workers)
+    found[pilot.kind] = drive.policy()
     if team:
       with team:
-        drive.film(team, found[name][0])
+        drive.film(team, found[pilot.kind][0])
       print(f"film: {args.film}", file=sys.stderr)
     for kind, level in robustness.SWEEP if args.robustness else ():
       disturbed[kind, level] = summary.summarise(
-          drive.policy(name, (kind, level)), wanted)
+          drive.policy((kind, level)), wanted)
   for yardstick in drivers.YARDSTICKS:
     found[yardstick] = drive.yardstick(yardstick)
   result = {"seeds": sorted({seed for _, seed in wanted}),
-            "checkpoint_step": metadata["checkpoint_step"],
+            "checkpoint_step": pilot.metadata["checkpoint_step"],
             "drivers": {who: summary.summarise(records, wanted)
                         for who, records in found.items()}}
   cli.write_json(os.path.join(args.workdir, "closed_loop.json"), result)
   told = [summary.table(result["drivers"])]
   said = {"closed_loop": result}
   if args.robustness:
-    sweep = robustness.gather(result["drivers"][name], disturbed)
+    sweep = robustness.gather(result["drivers"][pilot.kind], disturbed)
     said["robustness"] = sweep
     cli.write_json(os.path.join(args.workdir, "robustness.json"), sweep)
     picture = os.path.join(args.workdir, "robustness.png")
@@ -110,54 +112,78 @@ def run(args):
   flags.write_json(args, said)
 
 
-def drives_of(workdir, folder, wanted, size, quality, workers):
+def drives_of(run, wanted, size, quality, workers, progress=None):
   """Has a run's policy drive scenes, for a recorder to take over from it.
 
   Args:
-    workdir: of the run. folder: of the drives; finished ones are kept.
-    wanted: [(type, seed)]. size, quality: of the pictures [px], 20..95.
+    run: its folder, or FOLDER@STEP. wanted: [(type, seed)].
+    size, quality: of the pictures [px], 20..95. workers: processes.
+    progress: called with (done, total, what).
 
   Returns:
-    the folder below `folder` that holds the drives.
+    the folder of the drives, below FOLDER/drives; finished ones are kept.
   """
-  args = argparse.Namespace(
-      workdir=workdir, step=None, steps=None, noise_scale=None, seed=0,
-      workers=workers, against=None, api_key_file=None)
-  with _asked(args) as (name, metadata, url, ask):
-    _Drive(args, wanted, size, quality, metadata, url, ask, folder).policy(name)
-    return os.path.join(folder, _folder(name, metadata))
+  workdir, step = checkpoint.split_source(run)
+  with _loaded(workdir, step, workers) as pilot:
+    root = os.path.join(workdir, "drives")
+    _Drive(pilot, root, wanted, size, quality, workers, progress).policy()
+    return os.path.join(root, pilot.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pilot:
+  """Whose plans drive.
+
+  Attributes:
+    kind: "model", or "served" by another process.
+    metadata: as of policy.Policy. ask: observation -> plan.
+    url, key_file: where children of this process ask; no url where there are
+      none.
+  """
+
+  kind: str
+  metadata: dict
+  ask: collections.abc.Callable
+  url: str | None = None
+  key_file: str | None = None
+
+  @property
+  def folder(self):
+    """Of its drives."""
+    return f"{self.kind}-{self.metadata['checkpoint_step']}"
 
 
 class _Drive:
   """Has drivers drive what is wanted, here or in children."""
 
-  def __init__(self, args, wanted, size, quality, metadata, url, ask,
-               root=None):
-    self._args, self._wanted, self._size = args, wanted, size
-    self._quality, self._metadata = quality, metadata
-    self._url, self._ask = url, ask
-    self._side = drivers.check(metadata)
-    self._root = root or os.path.join(args.workdir, "closed_loop")
+  def __init__(self, pilot, root, wanted, size, quality, workers,
+               progress=None, until_fault=False):
+    self._pilot, self._root, self._wanted = pilot, root, wanted
+    self._size, self._quality, self._workers = size, quality, workers
+    self._side = drivers.check(pilot.metadata)
+    self._progress, self._until_fault = progress, until_fault
 
-  def policy(self, name, disturbed=None):
+  def policy(self, disturbed=None):
     """Records of the policy's drives."""
-    folder = _folder(name, self._metadata)
+    pilot, folder = self._pilot, self._pilot.folder
     if disturbed:
       folder += "-{}-{}".format(*disturbed)
-    identity = {"driver": self._metadata, "size": list(self._size),
+    identity = {"driver": pilot.metadata, "size": list(self._size),
                 "quality": self._quality, "disturbed": disturbed}
-    job = {"driver": "policy", "server": self._url,
-           "key_file": self._args.api_key_file, "image_size": self._side,
+    job = {"driver": "policy", "server": pilot.url,
+           "key_file": pilot.key_file, "image_size": self._side,
            "quality": self._quality, "size": list(self._size),
            "disturbed": disturbed}
+    if self._until_fault:
+      identity["until_fault"] = job["until_fault"] = True
     return self._run(folder, identity, job, self._make(disturbed),
-                     self._args.workers == 1 and not self._args.against)
+                     pilot.url is None)
 
   def yardstick(self, name):
     """Records of a yardstick's drives."""
     job = {"driver": name, "size": list(self._size)}
     return self._run(name, {"driver": name}, job, drivers.YARDSTICKS[name],
-                     self._args.workers == 1)
+                     self._workers == 1)
 
   def film(self, team, record):
     """Drives the first episode again, with a camera team."""
@@ -171,55 +197,67 @@ class _Drive:
 
   def _make(self, disturbed):
     return lambda world: drivers.Policy(
-        world, self._ask, self._side, self._quality, disturbed)
+        world, self._pilot.ask, self._side, self._quality, disturbed)
 
   def _run(self, name, identity, job, make, here):
     folder = os.path.join(self._root, name)
-    drive_all = (runner.here(folder, make, self._size) if here else
-                 runner.in_children(folder, job, self._args.workers, WORKER))
-    return runner.run(
-        folder, identity, self._wanted, drive_all,
-        lambda done, total, what: print(
-            f"evaluate: {name} {done}/{total} {what}", file=sys.stderr,
-            flush=True))
-
-
-def _folder(name, metadata):
-  return f"{name}-{metadata['checkpoint_step']}"
+    drive_all = (runner.here(folder, make, self._size, self._until_fault)
+                 if here else
+                 runner.in_children(folder, job, self._workers, WORKER))
+    told = self._progress or (lambda done, total, what: print(
+        f"evaluate: {name} {done}/{total} {what}", file=sys.stderr, flush=True))
+    return runner.run(folder, identity, self._wanted, drive_all, told)
 
 
 @contextlib.contextmanager
 def _asked(args):
-  """(name, metadata, address for children, plan of one observation)."""
-  if args.against:
-    url = f"ws://{args.against}"
-    key = wire.read_key(args.api_key_file) if args.api_key_file else None
-    server = remote.RemotePolicy(url, key, timeout_s=600.0)
-    try:
-      server.wait(WAIT_S)
-    except ticks.Fault as fault:
-      raise errors.PeerError(f"{fault}; start launch.serve there") from None
-    with contextlib.closing(server):
-      yield "served", server.metadata, url, server.plan
+  """The _Pilot that the flags name."""
+  if not args.against:
+    with _loaded(args.workdir, args.step, args.workers, steps=args.steps,
+                 noise_scale=args.noise_scale, seed=args.seed) as pilot:
+      yield pilot
     return
-  logging.getLogger("data_pipeline").setLevel(logging.ERROR)
-  planner = policy.Policy.of_run(
-      build.load_run(args.workdir, args.step), steps=args.steps,
-      noise_scale=args.noise_scale, seed=args.seed)
-  planner.warmup()
-  alone = lambda observation: planner.plan([observation])[0]
-  if args.workers == 1:
-    yield "model", planner.metadata, None, alone
-    return
-  # One by one: a plan must not depend on who else asks.
-  limits = serve.Limits(batch=1, clients=args.workers + 1, rate_hz=1e6)
-  with serve.in_background(serve.Server(planner, limits=limits)) as port:
-    yield "model", planner.metadata, f"ws://127.0.0.1:{port}", alone
+  url = f"ws://{args.against}"
+  key = wire.read_key(args.api_key_file) if args.api_key_file else None
+  server = remote.RemotePolicy(url, key, timeout_s=600.0)
+  try:
+    server.wait(WAIT_S)
+  except ticks.Fault as fault:
+    raise errors.PeerError(f"{fault}; start launch.serve there") from None
+  with contextlib.closing(server):
+    yield _Pilot("served", server.metadata, server.plan, url,
+                 args.api_key_file)
 
 
-def _recording(workdir):
-  """((width, height), JPEG quality) of the pictures that a run learnt from."""
+@contextlib.contextmanager
+def _loaded(workdir, step, workers, **settings):
+  """The _Pilot of a run's step; settings: of policy.Policy.of_run."""
+  planner = policy.Policy.of_run(build.load_run(workdir, step), **settings)
+  here = _Pilot("model", planner.metadata,
+                lambda observation: planner.plan([observation])[0])
+  with _quiet("data_pipeline"):
+    if workers == 1:
+      yield here
+      return
+    # One by one: a plan must not depend on who else asks.
+    limits = serve.Limits(batch=1, clients=workers + 1, rate_hz=1e6)
+    with serve.in_background(serve.Server(planner, limits=limits)) as port:
+      yield dataclasses.replace(here, url=f"ws://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def _quiet(name):
+  """Without the warnings of a logger, which a thousand plans would repeat."""
+  logger = logging.getLogger(name)
+  level = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+
+
+def _size(workdir):
+  """(width, height) of the pictures that a run learnt from."""
   record = build.load_config(workdir).data.record
-  if not record:
-    return SIZE, QUALITY
-  return (record.width_px, record.height_px), QUALITY
+  return (record.width_px, record.height_px) if record else SIZE

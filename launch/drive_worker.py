@@ -29,7 +29,7 @@ def connect(url, key_file):
 
 
 def drive(folder, kind, seed, size, driver, server=None, key_file=None,
-          image_size=None, quality=None, disturbed=None):
+          image_size=None, quality=None, disturbed=None, until_fault=False):
   """One job, see runner.in_children."""
   if os.path.isdir(episode.path(folder, kind, seed)):
     return  # by a child that died after it
@@ -38,7 +38,8 @@ def drive(folder, kind, seed, size, driver, server=None, key_file=None,
     asked = connect(server, key_file)
     make = lambda world: drivers.Policy(world, asked.plan, image_size, quality,
                                         disturbed)
-  files = episode.drive(kind, seed, make, tuple(size))
+  files = episode.drive(kind, seed, make, tuple(size),
+                        until_fault=until_fault)
   lost = GONE & set(files["drive"].get("faults", ()))
   if lost:
     raise errors.PeerError(

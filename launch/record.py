@@ -12,7 +12,6 @@ Validation routes use other seeds and are named in OUT/val_routes.txt. A run
 that was interrupted goes on where it stopped; a finished one is left alone.
 """
 
-import os
 import re
 import sys
 import time
@@ -36,17 +35,18 @@ def add_arguments(parser):
                       f"{recorder.VAL_SEED}")
   parser.add_argument("--size", default="320x180", metavar="WxH",
                       help="image size in pixels")
-  parser.add_argument("--quality", type=int, default=90,
+  parser.add_argument("--quality", type=int, default=recorder.QUALITY,
                       help="JPEG quality, 20..95")
   parser.add_argument("--handover-frames", type=int, default=0, metavar="N",
                       help="training routes of seven seeds of eight begin "
                       "where another driver leaves the car, too fast, aside, "
                       "or slow, and last N frames; those of every eighth seed "
                       "begin standing; default: all routes are the expert's")
-  parser.add_argument("--learner", metavar="WORKDIR",
-                      help="with --handover-frames: a trained run is that "
-                      "other driver, so that the routes begin where its own "
-                      "mistakes lead to; its drives go to WORKDIR/drives")
+  parser.add_argument("--learner", metavar="RUN",
+                      help="with --handover-frames: a trained run (WORKDIR or "
+                      "WORKDIR@STEP) is that other driver, so that the routes "
+                      "begin where its own mistakes lead to; its drives go to "
+                      "WORKDIR/drives")
   parser.add_argument("--base", metavar="DIR",
                       help="a finished recording of other seeds, whose routes "
                       "OUT shall hold as well")
@@ -71,6 +71,9 @@ def run(args):
       print(f"record: {done}/{total} routes, {now - start:.0f} s, {name}",
             flush=True)
 
+  def driven(done, total, what):
+    progress(done, total, f"{what} driven by the learner")
+
   size = int(size[1]), int(size[2])
   first = recorder.VAL_SEED
   kinds = (list(scenarios.SCENARIOS) if args.scenarios == ["all"]
@@ -81,26 +84,24 @@ def run(args):
       val_seeds=range(first, first + args.val_seeds), size=size,
       quality=args.quality, max_frames=args.max_frames,
       handover_frames=args.handover_frames,
-      drives=_drives(args, kinds, seeds, size), base=args.base,
+      drives=_drives(args, kinds, seeds, size, driven), base=args.base,
       workers=args.workers, progress=progress)
   print(f"record: {args.out} holds {len(summary['routes'])} routes, "
         f"{sum(summary['routes'].values())} frames; "
         f"{len(summary['val_routes'])} routes are for validation")
 
 
-def _drives(args, kinds, seeds, size):
+def _drives(args, kinds, seeds, size, progress):
   """Folder of the learner's drives; None without one."""
   if not args.learner:
     return None
   if not args.handover_frames:
     raise errors.ConfigError("--learner hands over to the expert: give "
                              "--handover-frames, such as 36")
-  wanted = [(kind, seed) for seed in seeds if handover.hands_over(seed)
-            for kind in kinds or names.FIRST]
   from launch import closed_loop  # jax only where somebody learnt
   return closed_loop.drives_of(
-      args.learner, os.path.join(args.learner, "drives"), wanted, size,
-      args.quality, args.workers)
+      args.learner, handover.scenes(kinds or names.FIRST, seeds), size,
+      args.quality, args.workers, progress)
 
 
 main = cli.command(__doc__, add_arguments, run)

@@ -56,11 +56,17 @@ def run(args):
     from drivemoe_jax import hosts, train
     with hosts.joined(pod.place(args), config):
       return train.run(config, args.workdir,
-                       lambda line: print(line, flush=True), accepted)
+                       lambda line: print(line, flush=True), accepted,
+                       _driven if config.data.record.get("learner") else None)
 
   alone = not pod.asked(args)  # else jax tells all hosts
   with preemption.Notice() if alone else contextlib.nullcontext():
     return pod.run(args, "launch.train", work)
+
+
+def _driven(*args):
+  from launch import closed_loop  # what simulates is loaded where it is asked
+  return closed_loop.drives_of(*args)
 
 
 main = cli.command(__doc__, add_arguments, run)

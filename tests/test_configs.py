@@ -69,7 +69,12 @@ def test_mini_trains_longer_than_tiny_on_more_of_every_skill():
   assert load("mini").total_updates > tiny.total_updates
   assert mini.data.record.train_seeds > tiny.data.record.train_seeds
   assert tuple(mini.data.record.scenarios) == ("all",)
-  for c in (mini, load("mini")):  # the rate is low at the end, not over it
+  again = load("mini:round=2,routing=token")
+  assert again.data.record.learner and again.model.routing == "token"
+  first = load("mini").data.record
+  assert again.data.record.first_seed == first.train_seeds  # none twice
+  # The rate is low at the end, not over it.
+  for c in (mini, load("mini"), again):
     assert (0 <= c.optim.cycle_updates - c.total_updates
             <= c.optim.warmup_updates)
 

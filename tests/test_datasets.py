@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import os
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from drivemoe_jax import build, datasets
 from drivemoe_jax.evaluators import yardsticks
 from launch import cli
 from tests.data_pipeline import fixtures
-from tests.small_run import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -223,16 +221,3 @@ def test_balance_without_labels_is_a_mistake(routes, tmp_path):
   train = windows(config, tmp_path)
   with pytest.raises(errors.ConfigError, match="needs skill labels"):
     datasets.weights(config, str(tmp_path), train)
-
-
-def test_a_run_of_its_own_does_not_take_the_routes_of_where_it_is_started(
-    tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  config = cli.load_config(os.path.join(ROOT, "configs", "tiny.py"), [])
-  for folder in ("data", "first/data"):
-    os.makedirs(folder)
-    with open(os.path.join(folder, "dataset.json"), "w") as file:
-      file.write("{}")
-  assert datasets.data_folder(config, "run") == os.path.join("run", "data")
-  config.init_from = "first"
-  assert datasets.data_folder(config, "run") == os.path.join("first", "data")

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from launch import cli
+from launch import cli, train
 from tests.small_run import (
     CONFIG,
     ROOT,
@@ -79,3 +79,27 @@ def test_the_embedded_world_needs_nothing_but_a_workdir(tmp_path, routes):
   status, lines = run(config, tmp_path)
   assert status == 0 and lines[-1] == "done: step 2"
   assert (tmp_path / "data" / "val_routes.txt").exists()
+
+
+@pytest.mark.slow
+def test_a_second_round_learns_from_what_the_first_one_drove(tmp_path):
+  """Both as a user starts them."""
+  small = SMALL | {
+      "total_updates": 2, "data.workers": 1, "data.augment": False,
+      "data.record.scenarios": "[TJunction]", "data.record.train_seeds": 2,
+      "data.record.max_frames": 18, "data.record.handover_frames": 18,
+      "data.record.width_px": 64, "data.record.height_px": 36}
+  flags = [f"--config.{k}={x}" for k, x in small.items()]
+  config = os.path.join(ROOT, "configs", "mini.py")
+  first, again, last = (str(tmp_path / name) for name in ("a", "b", "c"))
+  assert train.main(["--config", config, "--workdir", first, *flags,
+                     "--config.data.record.val_seeds=1"]) == 0
+  assert train.main(["--config", f"{config}:round=2", "--workdir", again,
+                     f"--config.init_from={first}", *flags]) == 0
+  seeds = {name.split("_")[2] for name in os.listdir(f"{again}/data/routes")}
+  assert seeds == {"Route0", "Route1", "Route64", "Route65", "Route9000"}
+  drive, = (tmp_path / "a" / "drives" / "model-2").glob("*/drive.json")
+  assert drive.parent.name.endswith("_TJunction")
+  assert train.main(["--config", f"{config}:stage=2", "--workdir", last,
+                     f"--config.init_from={again}", *flags]) == 0
+  assert not os.path.exists(f"{last}/data")  # it used those of the round

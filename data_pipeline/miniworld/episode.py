@@ -24,13 +24,15 @@ def path(folder, kind, seed):
   return os.path.join(folder, f"{names.number(kind, seed)}_{kind}")
 
 
-def drive(kind, seed, make, size, watch=None):
-  """Drives to the end.
+def drive(kind, seed, make, size, watch=None, until_fault=False):
+  """Drives to the end, or until the first infraction.
 
   Args:
     kind, seed: of the scene. make: World -> driver, see drivers.py.
     size: of the camera images [px].
     watch: called with (world, driver, control) before every tick.
+    until_fault: whether to end at an infraction, for those who want to know
+      what led to it.
 
   Returns:
     {"record", "metric_info", "drive"}: contents of the three files.
@@ -39,7 +41,7 @@ def drive(kind, seed, make, size, watch=None):
   state = world.reset(kind, seed)
   driver, judge, motion = make(world), referee.Referee(world), {}
   controls = []
-  while not judge.ended:
+  while not (judge.ended or until_fault and any(judge.infractions.values())):
     control = driver.control()
     if state.tick % EVERY == 0:
       motion[str(state.tick)] = referee.motion(state)

@@ -123,6 +123,12 @@ def hands_over(seed):
   return bool(seed % WHOLE)
 
 
+def scenes(kinds, seeds):
+  """[(type, seed)] of those in which somebody else goes first."""
+  return [(kind, seed) for seed in seeds if hands_over(seed)
+          for kind in kinds]
+
+
 def _handed_over(world, controls):
   rng = np.random.default_rng(
       [int(names.number(world.scene.kind, world.seed)), 3])

@@ -32,6 +32,7 @@ from data_pipeline.miniworld import world as worlds
 FORMAT = 2           # one more whenever the same plan gives other bytes
 EVERY = 2            # ticks between saved frames: 10 Hz of 20 Hz
 MAX_FRAMES = 150
+QUALITY = 90         # of the JPEGs
 SEEDS = range(10)    # training seeds
 VAL_SEED = 9000      # first validation seed, far from training's
 LABELS = ("camera_labels", "scenario_labels")
@@ -44,7 +45,7 @@ def route_name(scene, seed):
 
 def record(out_dir, scenario_types=None, seeds=SEEDS,
            val_seeds=range(VAL_SEED, VAL_SEED + 2), *, size=(320, 180),
-           quality=90, max_frames=MAX_FRAMES, val_max_frames=None,
+           quality=QUALITY, max_frames=MAX_FRAMES, val_max_frames=None,
            handover_frames=0, drives=None, base=None, workers=2,
            progress=None):
   """Writes a data folder, or completes one that these arguments began.

@@ -77,15 +77,16 @@ def run(folder, identity, wanted, drive_all, progress=None):
   return records
 
 
-def here(folder, make, size):
+def here(folder, make, size, until_fault=False):
   """drive_all for run(): one after the other, in this process.
 
   Args:
-    make: World -> driver. size: of the camera images [px].
+    make, size, until_fault: see episode.drive.
   """
   def drive_all(wanted):
     for kind, seed in wanted:
-      episode.write(folder, episode.drive(kind, seed, make, size))
+      episode.write(folder, episode.drive(
+          kind, seed, make, size, until_fault=until_fault))
       yield kind, seed
   return drive_all
 

@@ -63,6 +63,20 @@ def test_a_drive_is_had_again_without_its_driver(drives):
   assert again.control(world) == handover.BRAKE  # who has no more to say
 
 
+def test_a_drive_may_end_at_its_first_fault(drives):
+  whole = episode.controls(drives, KIND, SEED)
+  short = episode.drive(KIND, SEED, Starts, SIZE, until_fault=True)
+  controls = [worlds.Control(*c) for c in short["drive"]["controls"]]
+  assert len(controls) < len(whole) and controls == whole[:len(controls)]
+  assert short["record"]["num_infractions"] == 1
+  world = worlds.World(SIZE)
+  world.reset(KIND, SEED)
+  judge = referee.Referee(world)
+  for control in controls[:-1]:
+    judge.watch(world.step(control))
+  assert not any(judge.infractions.values())
+
+
 def test_the_expert_takes_over_where_the_drive_led(drives):
   known = episode.controls(drives, KIND, SEED)
   world = worlds.World(SIZE)
