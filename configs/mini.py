@@ -22,7 +22,7 @@ def get_config(arg=None):
   again = "round=2" in parts
   c = tiny.get_config(",".join(part for part in parts if part != "round=2"))
   second = c.stage == 2
-  c.total_updates = 100 if second else 12000 if again else 8000
+  c.total_updates = 100 if second else 10000 if again else 5000
   if not second:
     c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
@@ -35,5 +35,7 @@ def get_config(arg=None):
   # Frames before a handover have somebody else's plan, and those that go on
   # as before teach a car to go on as before.
   c.data.update(whole_past=True, keyframes=3.0)
+  # Ten epochs of few scenes are learnt by heart otherwise.
+  c.data.augment = True
   c.log_every, c.save_every = 50, 1000
   return c
