@@ -117,16 +117,21 @@ def drives_of(run, wanted, size, quality, workers, progress=None):
 
   Args:
     run: its folder, or FOLDER@STEP. wanted: [(type, seed)].
-    size, quality: of the pictures [px], 20..95. workers: processes.
+    size, quality: of the pictures [px], 20..95.
+    workers: processes; where there are several one more, since each waits for
+      its plans a third of the time.
     progress: called with (done, total, what).
 
   Returns:
-    the folder of the drives, below FOLDER/drives; finished ones are kept.
+    the folder of the drives, which end at their first infraction, below
+    FOLDER/drives; finished ones are kept.
   """
   workdir, step = checkpoint.split_source(run)
+  workers += workers > 1
   with _loaded(workdir, step, workers) as pilot:
     root = os.path.join(workdir, "drives")
-    _Drive(pilot, root, wanted, size, quality, workers, progress).policy()
+    _Drive(pilot, root, wanted, size, quality, workers, progress,
+           until_fault=True).policy()
     return os.path.join(root, pilot.folder)
 
 

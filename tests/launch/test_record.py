@@ -49,6 +49,10 @@ def test_a_run_may_drive_until_the_expert_takes_over(tmp_path, monkeypatch,
   assert len(json.loads(drive.read_text())["controls"]) > 100
   plan = json.loads((out / "dataset.json").read_text())["plan"]
   assert plan["drives"]["driver"] == policies.make().metadata
+  # A drive tells what led to its first infraction, and no more.
+  assert plan["drives"]["until_fault"]
+  record = json.loads((drive.parent / "record.json").read_text())
+  assert record["num_infractions"] <= 1
   assert call(*flags, "--handover-frames", 6) == 0  # costs nothing again
 
 
