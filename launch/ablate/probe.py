@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from data_pipeline import errors, writing
+from data_pipeline.miniworld import recorder
 from drivemoe_jax import build, policy
 from drivemoe_jax.evaluators.ablation import modes
 from launch import closed_loop
@@ -55,7 +56,7 @@ def sampled(planner, scene, samples, size):
   """Plans [K,H,2] m of a scene, each from other noise, and where they end."""
   observation = modes.observe(scene["seed"], scene["tick"],
                               planner.metadata["image_size"],
-                              closed_loop.QUALITY, size)
+                              recorder.QUALITY, size)
   plans = np.stack([planner.plan([dict(observation, step=i)])[0]["actions"]
                     for i in range(samples)])
   tell = lambda value: np.round(np.asarray(value, float), 3).tolist()
