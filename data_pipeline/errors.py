@@ -36,6 +36,13 @@ def plain(text):
       for c in text)
 
 
+def differing(there, here):
+  """"key 1 there, 2 here; ..." of two dicts; "" where they are the same."""
+  return "; ".join(f"{key} {there.get(key)!r} there, {here.get(key)!r} here"
+                   for key in sorted({*there, *here})
+                   if there.get(key) != here.get(key))
+
+
 class ConfigError(UserError):
   """A configuration or a command line that cannot be run."""
 

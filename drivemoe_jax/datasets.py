@@ -97,13 +97,10 @@ def _check_same(config):
   theirs, ours = (
       {key: value for key, value in c.data.record.to_dict().items()
        if key not in ROUND} for c in (build.load_config(source), config))
-  differ = [f"{key} {theirs.get(key)!r} there, {ours.get(key)!r} here"
-            for key in sorted({*theirs, *ours})
-            if theirs.get(key) != ours.get(key)]
-  if differ:
+  if theirs != ours:
     raise errors.ConfigError(
         f"this run uses the routes of {source}, which was recorded with other "
-        f"data.record ({'; '.join(differ)}); leave it as there")
+        f"data.record ({errors.differing(theirs, ours)}); leave it as there")
 
 
 def options(config):

@@ -89,3 +89,10 @@ def test_a_run_that_records_nothing_uses_the_routes_of_its_source(
 def test_nobody_goes_on_driving_where_nobody_has_recorded(tmp_path):
   with pytest.raises(errors.ConfigError, match="--config.init_from=WORKDIR"):
     datasets.record(world(), str(tmp_path), driven=pytest.fail)
+
+
+def test_several_hosts_do_not_drive(first_round, tmp_path, monkeypatch):
+  monkeypatch.setattr(datasets.jax, "process_count", lambda: 2)
+  with pytest.raises(errors.ConfigError, match="on one host"):
+    datasets.record(world(f"init_from={first_round}"), str(tmp_path),
+                    driven=pytest.fail)

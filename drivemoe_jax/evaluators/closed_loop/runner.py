@@ -122,13 +122,10 @@ def _claim(folder, plan):
   plan = json.loads(json.dumps(plan))
   if os.path.exists(path):
     known = _read(path)
-    differ = [f"{key} {known.get(key)!r} there, {plan.get(key)!r} here"
-              for key in sorted({*known, *plan})
-              if known.get(key) != plan.get(key)]
-    if differ:
+    if known != plan:
       raise errors.DataError(
-          f"{folder} holds drives of another kind ({'; '.join(differ)}); move "
-          "it away")
+          f"{folder} holds drives of another kind "
+          f"({errors.differing(known, plan)}); move it away")
     return
   if os.path.isdir(folder) and (
       set(os.listdir(folder)) - {os.path.basename(path) + writing.PART}):
