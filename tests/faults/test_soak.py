@@ -27,6 +27,7 @@ class Writer(victims.Victim):
     return forks.fork(self.work, self.folder + ".log")
   def work(self):
     print("writing", flush=True)
+    began = time.monotonic()
     part = self.path if self.fault == "corrupt" else self.path + ".part"
     if self.fault == "lost" and os.path.exists(self.path):
       os.remove(self.path)
@@ -36,7 +37,8 @@ class Writer(victims.Victim):
         file.flush()
         time.sleep(0.002)
     os.replace(part, self.path)
-    time.sleep(0.05)
+    # Half of the kills come to a whole file, however loaded the machine is.
+    time.sleep(time.monotonic() - began)
     return 3 * (self.fault == "failed")
   def phase(self, child):
     return "writing" if "writing" in child.said() else "start"
