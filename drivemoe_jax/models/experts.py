@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from drivemoe_jax.models import precision
+from drivemoe_jax.models import gated_mlp, precision
 
 EXCHANGES = ("constraint", "shard_map")
 BLOCK = 80  # tokens; with fewer the weights of an expert are read too often
@@ -53,10 +53,15 @@ class ExpertBank(nn.Module):
     if 0 < active < e and weights.shape[:2] == (1, 1) and _group() == 1:
       return chosen(x, weights, gating, linear, active, self.dtype)
     whole = functools.partial(dense, dtype=self.dtype)
-    if 0 < active < e and x.shape[0] * x.shape[1] >= 2 * BLOCK:
+    tokens = x.shape[0] * x.shape[1]
+    if 0 < active < e and tokens >= 2 * BLOCK:
       return precision.by_backend(
           x, weights, gating, linear, default=whole,
           cpu=functools.partial(grouped, active=active, dtype=self.dtype))
+    if tokens > d:  # then turning their hidden layer is more to move
+      return precision.by_backend(
+          x, weights, gating, linear, default=whole,
+          cpu=functools.partial(side_by_side, dtype=self.dtype))
     return whole(x, weights, gating, linear)
 
 
@@ -74,6 +79,20 @@ def dense(x, weights, gating, linear, dtype):
   h = nn.with_logical_constraint(h, ("expert", "expert_batch", None, None))
   y = precision.einsum("ebtf,efd->btd", h, gathered(linear), dtype=dtype)
   return nn.with_logical_constraint(y, ("batch", None, None))
+
+
+def side_by_side(x, weights, gating, linear, dtype):
+  """The bank as one MLP as wide as all experts; arguments as of grouped.
+
+  As `dense`, but the weights are laid out anew and the hidden layer, whose
+  experts `dense` puts first, lies as its products leave it: for one CPU.
+  """
+  (b, t, d), (e, f, _) = x.shape, linear.shape
+  wide = jax.lax.optimization_barrier(gating.astype(dtype).transpose(
+      1, 2, 0, 3).reshape(2, d, e * f))
+  return gated_mlp.gated_mlp(x.astype(dtype), wide,
+                             linear.astype(dtype).reshape(e * f, d),
+                             jnp.broadcast_to(weights, (b, t, e)))
 
 
 def hidden_layer(x, gating, share, dtype):

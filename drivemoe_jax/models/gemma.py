@@ -9,15 +9,11 @@ F hidden width, C condition width, R routed groups (1 or T),
 E experts.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from drivemoe_jax.models import experts, precision
-
-FEW = 256  # tokens beside which a copy of the weights counts
+from drivemoe_jax.models import experts, gated_mlp, precision
 
 
 def rope(x, positions, base):
@@ -74,81 +70,6 @@ class Norm(nn.Module):
     return x.astype(self.dtype)
 
 
-@jax.custom_vjp
-def gated_mlp(x, gating, linear):
-  """linear(gelu(gate x) * up x): [B,T,D], [2,D,F], [F,D] -> [B,T,D]."""
-  def at_once(x, gating, linear):
-    # One product for both halves: a sampler reads the weights where they lie,
-    # and would copy them to take halves of them.
-    gate, up = precision.stacked("btd,gdf->gbtf", x, gating, dtype=x.dtype)
-    return precision.einsum("btf,fd->btd", _gelu(gate) * up, linear,
-                            dtype=x.dtype)
-
-  if x.shape[0] * x.shape[1] <= FEW:
-    return at_once(x, gating, linear)
-  return precision.by_backend(
-      x, gating, linear, default=at_once,
-      cpu=lambda *args: _gated_mlp_forward(*args)[0])
-
-
-# In training the hidden layer is the widest array of the model, and the
-# compiler likes to compute its activation anew for every tile of the product
-# that reads it. The barriers and the gradient written out keep one pass each.
-def _gated_mlp_forward(x, gating, linear):
-  product = functools.partial(precision.einsum, dtype=x.dtype)
-  gate = jax.lax.optimization_barrier(product("btd,df->btf", x, gating[0]))
-  up = product("btd,df->btf", x, gating[1])
-  h = jax.lax.optimization_barrier(_gelu(gate) * up)     # [B,T,F]
-  return product("btf,fd->btd", h, linear), (x, gating, linear, gate, up)
-
-
-def _gated_mlp_backward(kept, dy):
-  x, gating, linear, *kept = kept
-  product = functools.partial(precision.einsum, dtype=x.dtype)
-  gate, up = jax.lax.optimization_barrier(kept)
-  h, back = jax.vjp(lambda gate, up: _gelu(gate) * up, gate, up)
-  both = jax.lax.optimization_barrier(
-      back(product("btd,fd->btf", dy, linear)))          # 2x [B,T,F]
-  dx = sum(product("btf,df->btd", d, w, out=jnp.float32)
-           for d, w in zip(both, gating))
-  dgating = jnp.stack([product("btd,btf->df", x, d) for d in both])
-
-  def narrow_turned(h, dy):
-    # A CPU turns one side of this product around first: rather the narrow one.
-    h = jax.lax.optimization_barrier(h)
-    return jax.lax.optimization_barrier(product("btd,btf->df", dy, h)).T
-
-  dlinear = precision.by_backend(
-      h, dy, cpu=narrow_turned,
-      default=functools.partial(product, "btf,btd->fd"))
-  return dx.astype(x.dtype), dgating, dlinear  # pyright: ignore[reportAttributeAccessIssue]
-
-
-gated_mlp.defvjp(_gated_mlp_forward, _gated_mlp_backward)
-
-
-def _gelu(x):
-  return jax.nn.gelu(x, approximate=True)
-
-
-class GatedMlp(nn.Module):
-  """linear(gelu(gate x) * up x) without biases; gate before up."""
-
-  hidden: int
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x):                                 # [B,T,D] -> [B,T,D]
-    d, f = x.shape[-1], self.hidden
-    init = nn.initializers.lecun_normal
-    gating = self.param("gating_einsum", init(in_axis=1, out_axis=2,
-                                              batch_axis=(0,)), (2, d, f))
-    linear = self.param("linear", init(), (f, d))
-    return gated_mlp(x.astype(self.dtype),
-                     precision.gathered(gating, self.dtype),
-                     precision.gathered(linear, self.dtype))
-
-
 class Attention(nn.Module):
   """The projections around the joint attention."""
 
@@ -203,7 +124,7 @@ class StreamLayer(nn.Module):
       self.moe = experts.ExpertBank(self.expert_count, self.hidden,
                                     self.dtype, self.expert_exchange)
     else:
-      self.mlp = GatedMlp(self.hidden, self.dtype)
+      self.mlp = gated_mlp.GatedMlp(self.hidden, self.dtype)
     if self.adaptive == "adaLN-Zero":
       gate = lambda: precision.dense(  # 0.119 at initialisation
           self.width, jnp.float32, kernel_init=nn.initializers.zeros,

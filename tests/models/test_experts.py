@@ -91,6 +91,23 @@ def test_many_tokens_are_grouped_in_a_sampler_alone(monkeypatch):
                              BANK.apply(params, x, weights), atol=1e-5)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_experts_side_by_side_have_the_gradients_of_all_apart(groups):
+  """As training on a CPU computes them: 12 tokens of 6 numbers are many."""
+  x, weights, params = tiny_bank(groups)
+  bank = lambda *args: (BANK.apply(*args) ** 2).sum()
+  apart = lambda params, x, weights: (loop(params, x, weights) ** 2).sum()
+  got = jax.grad(bank, argnums=(0, 1, 2))(params, x, weights)
+  want = jax.grad(apart, argnums=(0, 1, 2))(params, x, weights)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+               got, want)
+  wide = f"f32[3,4,{5 * 7}]"                             # one hidden layer
+  program = lambda count: str(jax.make_jaxpr(lambda: BANK.apply(
+      params, x[:count], weights[:count]))())
+  assert wide in program(3)
+  assert "f32[1,4,35]" not in program(1)                 # 4 tokens are few
+
+
 def test_several_plans_or_token_routing_take_all_experts():
   for groups, samples in ((1, 3), (4, 1)):
     x, weights, params = tiny_bank(groups)

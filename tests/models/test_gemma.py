@@ -48,31 +48,3 @@ def test_padding_embeds_to_zero_and_text_is_scaled():
       {"params": {"input_embedding": table}}, jnp.array([[3, 0]]))
   np.testing.assert_allclose(got[0, 0], table[3] * 2.0)
   assert not got[0, 1].any()
-
-
-def test_gated_mlp_has_the_gradient_of_its_formula():
-  x, dy = normal(0, 2, 3, 4), normal(1, 2, 3, 4)
-  gating, linear = normal(2, 2, 4, 5), normal(3, 5, 4)
-
-  def plain(x, gating, linear):
-    gate, up = (x @ w for w in gating)
-    return (jax.nn.gelu(gate, approximate=True) * up) @ linear
-
-  got, back = jax.vjp(gemma.gated_mlp, x, gating, linear)
-  want, book = jax.vjp(plain, x, gating, linear)
-  np.testing.assert_allclose(got, want, atol=1e-5)
-  np.testing.assert_allclose(gemma.gated_mlp(x, gating, linear), want,
-                             atol=1e-5)
-  for mine, theirs in zip(back(dy), book(dy)):
-    np.testing.assert_allclose(mine, theirs, atol=1e-5)
-
-
-def test_many_tokens_and_few_have_the_same_mlp(monkeypatch):
-  normal = lambda *shape: jax.random.normal(jax.random.key(sum(shape)), shape)
-  args = normal(2, 3, 4), normal(2, 4, 6), normal(6, 4)
-  few = gemma.gated_mlp(*args)
-  monkeypatch.setattr(gemma, "FEW", 0)
-  np.testing.assert_allclose(gemma.gated_mlp(*args), few, atol=1e-5)
-  gate, up = args[0] @ args[1][0], args[0] @ args[1][1]
-  want = (jax.nn.gelu(gate, approximate=True) * up) @ args[2]
-  np.testing.assert_allclose(few, want, atol=1e-5)
