@@ -31,6 +31,7 @@ def get_config(arg=None):
       action_dim=2, routing="trajectory", time_width=256,
       vision_norm_eps=1e-6, rms_norm_eps=1e-6, rope_theta=10000.0,
       softcap=50.0, remat="full",
+      vision_stem="patch",                 # patch | conv: not in the release
       adaptive=placeholder(str),           # adaLN | adaLN-Zero
       expert_exchange="constraint",        # constraint | shard_map
       dtype="bfloat16")                    # of matrix products; the rest is f32

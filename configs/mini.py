@@ -22,7 +22,7 @@ def get_config(arg=None):
   again = "round=2" in parts
   c = tiny.get_config(",".join(part for part in parts if part != "round=2"))
   second = c.stage == 2
-  c.total_updates = 100 if second else 10000 if again else 5000
+  c.total_updates = 100 if second else 8000 if again else 4500
   if not second:
     c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
@@ -30,8 +30,10 @@ def get_config(arg=None):
   c.data.record.update(train_seeds=64, val_seeds=4, max_frames=200,
                        val_max_frames=200, handover_frames=36)
   if again:
-    c.data.record.update(learner=True, first_seed=64, train_seeds=32,
+    c.data.record.update(learner=True, first_seed=64, train_seeds=24,
                          val_seeds=0)
+  # Eyes that learn from nothing, and see a lamp of one pixel wherever it is.
+  c.model.vision_stem = "conv"
   # Frames before a handover have somebody else's plan, and those that go on
   # as before teach a car to go on as before.
   c.data.update(whole_past=True, keyframes=3.0)

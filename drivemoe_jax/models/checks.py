@@ -1,6 +1,6 @@
 """Sizes and choices of a model that contradict each other, told before use."""
 
-from drivemoe_jax.models import attention, experts, precision
+from drivemoe_jax.models import attention, experts, precision, siglip
 
 
 def check(model):
@@ -9,6 +9,11 @@ def check(model):
   if m.image_size % m.patch_size:
     raise ValueError(f"image_size {m.image_size} is no multiple of "
                      f"patch_size {m.patch_size}")
+  if m.vision_stem == "conv" and (m.patch_size % siglip.REDUCED
+                                  or m.vision_width % siglip.REDUCED):
+    raise ValueError(f"vision_stem \"conv\": patch_size {m.patch_size} and "
+                     f"vision_width {m.vision_width} must be multiples of "
+                     f"{siglip.REDUCED}")
   if m.moe_layers and not 1 <= m.top_k <= m.skill_experts:
     raise ValueError(f"top_k {m.top_k} must lie in 1..skill_experts = "
                      f"{m.skill_experts}")
@@ -28,6 +33,7 @@ def check(model):
   for name, known in (("routing", ("trajectory", "token")),
                       ("adaptive", (None, "adaLN", "adaLN-Zero")),
                       ("expert_exchange", experts.EXCHANGES),
+                      ("vision_stem", siglip.STEMS),
                       ("remat", ("none", *precision.REMAT)),
                       ("view_embedding_index", ("argmax", "sample"))):
     if getattr(m, name) not in known:

@@ -37,6 +37,8 @@ class DriveMoE(nn.Module):
       embedding of `time_width`.
     view_embedding_index: "argmax" names the view by the router's favourite
       even where another one was sampled (as released), "sample" by the sample.
+    vision_stem: "patch" (as released) or "conv", for a tower that is trained
+      from nothing; see siglip.ConvStem.
     softcap: attention logits are capped for every stream, although PaliGemma
       was trained without (as released); 0 switches it off.
     unroll: layers one after the other in the program, in place of loops.
@@ -76,6 +78,7 @@ class DriveMoE(nn.Module):
   expert_exchange: str = "constraint"
   adaptive: str | None = None
   time_width: int = 256
+  vision_stem: str = "patch"
   vision_norm_eps: float = 1e-6
   rms_norm_eps: float = 1e-6
   rope_theta: float = 10000.0
@@ -106,7 +109,8 @@ class DriveMoE(nn.Module):
     self.img = siglip.Siglip(
         self.vision_width, self.vision_layers, self.vision_heads,
         self.vision_mlp, self.image_size, self.patch_size, self.vlm_width,
-        self.vision_norm_eps, self.dtype, self.remat, self.unroll)
+        self.vision_norm_eps, self.dtype, self.remat, self.unroll,
+        self.vision_stem)
     self.llm = parts.Gemma(self.vocab_size, names, vlm)
     self.expert = parts.Expert(self.moe_layers, names, expert,
                          self.skill_experts + self.shared_experts)

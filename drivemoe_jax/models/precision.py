@@ -100,6 +100,13 @@ def dense(features, dtype, **kwargs):
                promote_dtype=_promote, **kwargs)
 
 
+def conv(features, kernel_size, dtype, **kwargs):
+  """nn.Conv under this policy; the kernel is brought together as dense's."""
+  return nn.Conv(features, kernel_size, dtype=dtype,
+                 precision=matmul_precision(dtype), promote_dtype=_promote,
+                 **kwargs)
+
+
 def layer_norm(epsilon, dtype, **kwargs):
   """nn.LayerNorm with two-pass statistics in float32, result in `dtype`."""
   return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False,

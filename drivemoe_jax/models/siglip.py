@@ -1,6 +1,7 @@
 """SigLIP image tower with PaliGemma's projector (big_vision's names and axes).
 
-Axes: B images, N patches, W vision width, D language width.
+Axes: B images, S pixels, C channels, N patches, W vision width, D language
+width.
 """
 
 import flax.linen as nn
@@ -8,9 +9,12 @@ import jax.numpy as jnp
 
 from drivemoe_jax.models import attention, precision
 
+STEMS = ("patch", "conv")
+REDUCED = 4  # times fewer cells to a side after the convolutions of a stem
+
 
 def patches(images, size):
-  """Cuts images into rows of patches: [B,S,S,3] -> [B,N,size*size*3]."""
+  """Cuts images into rows of patches: [B,S,S,C] -> [B,N,size*size*C]."""
   b, s, _, c = images.shape
   n = s // size
   cut = images.reshape(b, n, size, n, size, c).transpose(0, 1, 3, 2, 4, 5)
@@ -25,15 +29,37 @@ class PatchEmbedding(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, images):                            # [B,S,S,3] -> [B,N,W]
+  def __call__(self, images):                            # [B,S,S,C] -> [B,N,W]
     p = self.patch_size
     init = nn.initializers.lecun_normal(in_axis=(0, 1, 2))
-    kernel = self.param("kernel", init, (p, p, 3, self.width))
+    kernel = self.param("kernel", init, (p, p, images.shape[-1], self.width))
     bias = self.param("bias", nn.initializers.zeros, (self.width,))
     kernel = precision.gathered(kernel, self.dtype).reshape(-1, self.width)  # pyright: ignore[reportAttributeAccessIssue]
     x = precision.einsum("bnp,pw->bnw", patches(images, p), kernel,
                          dtype=self.dtype)
     return x + bias.astype(self.dtype)
+
+
+class ConvStem(nn.Module):
+  """Two convolutions that overlap, then as many patches as without them.
+
+  What a tower that is not pretrained cannot learn from little data: that a
+  thing is the same thing a pixel on (early convolutions, Xiao et al., NeurIPS
+  2021). Not in the release.
+  """
+
+  width: int
+  patch_size: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, images):                            # [B,S,S,3] -> [B,N,W]
+    x = images
+    for channels in (self.width // 4, self.width // 2):
+      x = nn.gelu(precision.conv(channels, (3, 3), self.dtype, strides=2,
+                                 padding=1)(x), approximate=True)
+    return PatchEmbedding(self.width, self.patch_size // REDUCED, self.dtype,
+                          name="patches")(x)
 
 
 class MlpBlock(nn.Module):
@@ -110,6 +136,7 @@ class Siglip(nn.Module):
   """Images to language-width tokens; every image is encoded by itself.
 
   `__call__`: [B,S,S,3], uint8 or float in [-1,1] -> [B,N,D]. No pooling head.
+  `stem`: "patch" as released, or "conv", see ConvStem.
   """
 
   width: int
@@ -123,13 +150,15 @@ class Siglip(nn.Module):
   dtype: jnp.dtype
   remat: str
   unroll: bool = False
+  stem: str = "patch"
 
   @nn.compact
   def __call__(self, images):
     if images.dtype == jnp.uint8:
       images = (images.astype(jnp.float32) / 255.0 - 0.5) / 0.5
-    x = PatchEmbedding(self.width, self.patch_size, self.dtype,
-                       name="embedding")(images)         # [B,N,W]
+    embedding = ConvStem if self.stem == "conv" else PatchEmbedding
+    x = embedding(self.width, self.patch_size, self.dtype,
+                  name="embedding")(images)              # [B,N,W]
     tokens = (self.image_size // self.patch_size) ** 2
     position = self.param("pos_embedding", nn.initializers.normal(0.02),
                           (1, tokens, self.width))

@@ -6,15 +6,27 @@ the small heads are left out (0.2 % together). PaliGemma-3B with three images:
 3.712 T (vision 0.661, language 2.951, attention 0.088, plan 0.012).
 """
 
+from drivemoe_jax.models import siglip
+
 
 def vision(model, images):
   """SigLIP with its projector for `images` images."""
   n, w = (model.image_size // model.patch_size) ** 2, model.vision_width
   layer = 4 * w * w + 2 * w * model.vision_mlp
   weights = (model.vision_layers * layer + w * model.vlm_width
-             + 3 * model.patch_size ** 2 * w)
+             + _embedding(model))
   attention = 4 * n * n * w * model.vision_layers
   return images * (2 * n * weights + attention)
+
+
+def _embedding(model):
+  """Multiply-adds of a patch until it is a token."""
+  p, w = model.patch_size, model.vision_width
+  if model.vision_stem == "patch":
+    return 3 * p * p * w
+  first, second = w // 4, w // 2  # channels, at a half and a quarter
+  return ((p // 2) ** 2 * 27 * first
+          + (p // siglip.REDUCED) ** 2 * second * (9 * first + w))
 
 
 def prefix(model):
