@@ -30,7 +30,8 @@ def shapes(found, column, path):
   kind = {"moe": moe, "adaptive": any("to_gamma" in k for k in found),
           "zero": any("to_adaln_zero" in k for k in found),
           "camera": any(k.startswith("camera_router.") for k in found),
-          "views": "view_embeddings.weight" in found}
+          "views": "view_embeddings.weight" in found,
+          "stem": any(".embeddings.stem." in k for k in found)}
   layers = _count(r"(?:joint_model\.mixtures\.vlm|language_model\.model)"
                   r"\.layers\.(\d+)\.", found)
   groups = {"dense": (0, layers - max(moe, 1)),
@@ -135,6 +136,8 @@ def _wanted(ours, group, kind):
     return kind["moe"]
   if ours == "view_embedding":
     return kind["camera"] or kind["views"]
+  if ours.startswith("img/embedding/"):
+    return kind["stem"] == (ours.count("/") > 2)
   expert = ours.startswith("expert/")
   if expert and (ours.startswith("expert/shared/") !=
                  (not kind["moe"] or group == "dense")):

@@ -63,6 +63,10 @@ _VISION_LAYER = (
 _IMAGE = (
     ("embedding/kernel", "embeddings.patch_embedding.weight", CONV),
     ("embedding/bias", "embeddings.patch_embedding.bias", COPY),
+    # Of model.vision_stem=conv, which only runs hold: nobody else's names.
+    *(leaf for part in ("Conv_0", "Conv_1", "patches")
+      for leaf in _cross(f"embedding/{part}", f"embeddings.stem.{part}",
+                         (("kernel", "weight", CONV), ("bias", "bias", COPY)))),
     ("pos_embedding", "embeddings.position_embedding.weight", POSITIONS),
     *_cross("Transformer/encoder_norm", "post_layernorm", _AFFINE),
 )

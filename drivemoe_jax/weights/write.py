@@ -132,6 +132,10 @@ def _items(weights, column, dtype):
   """What to write, in the order of our leaves."""
   leaves = _leaves(weights)
   shapes = blocks.shapes_of(leaves)
+  if "img/embedding/patches/kernel" in shapes:
+    raise errors.CheckpointError(
+        "the source sees through convolutions (model.vision_stem=conv), which "
+        "no other format holds; train one with model.vision_stem=patch")
   if column != "official":
     _check_paligemma(weights, shapes, column)
   elif "io/action_in/linear_1/bias" not in shapes:

@@ -268,6 +268,10 @@ def test_dropout_acts_on_the_camera_router_alone():
 
 @pytest.mark.parametrize("changes, message", [
     (dict(image_size=17), "image_size 17 is no multiple of patch_size 8"),
+    (dict(vision_stem="conv", patch_size=2),
+     "patch_size 2 and vision_width 12 must be multiples of 4"),
+    (dict(vision_stem="conv", vision_width=10), "vision_width 10 must be"),
+    (dict(vision_stem="cnn"), "vision_stem 'cnn'"),
     (dict(top_k=6), "top_k 6 must lie in 1..skill_experts = 5"),
     (dict(kv_heads=3), "heads 4 is no multiple of kv_heads 3"),
     (dict(camera_heads=7), "vlm_width 24 is no multiple of camera_heads 7"),

@@ -24,6 +24,15 @@ def test_full_size_with_three_and_with_seven_images():
   assert flops.prefix(model())["language"] == pytest.approx(2.951e12, rel=1e-3)
 
 
+def test_a_stem_of_convolutions_by_hand():
+  # A patch of 12 pixels: 6 x 6 places of 27 x 16 weights, 3 x 3 of 144 x 32,
+  # and a token of 3 x 3 x 32 numbers; without it a token of 12 x 12 x 3.
+  conv = flops.vision(model("configs/mini.py"), 1)
+  patch = flops.vision(model("configs/tiny.py"), 1)
+  assert conv - patch == 4 * 2 * (36 * 27 * 16 + 9 * 144 * 32 + 288 * 64
+                                  - 432 * 64)
+
+
 @pytest.mark.parametrize("arg, choice, images", [
     ("", "label", 3), ("", "argmax", 3), ("", "straight_through", 7),
     ("views=front", "argmax", 2), ("views=front+back+back_left", "argmax", 4)])

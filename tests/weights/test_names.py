@@ -66,6 +66,22 @@ def test_every_parameter_is_covered_exactly_once(odd):
   assert all((count == 1).all() for count in seen.values())
 
 
+def test_a_stem_of_convolutions_has_names_of_its_own():
+  """So that a run starts from another; nobody else's model has them."""
+  tree = trees.shapes(trees.ODD | dict(vision_stem="conv", patch_size=4,
+                                       image_size=8))
+  named = {e.key: e.shape for e in names.entries(blocks.shapes_of(tree))}
+  stem = {key: shape for key, shape in named.items() if "stem" in key}
+  assert {key.rpartition("stem.")[2]: shape for key, shape in stem.items()} == {
+      "Conv_0.weight": (3, 3, 3, 3), "Conv_0.bias": (3,),
+      "Conv_1.weight": (6, 3, 3, 3), "Conv_1.bias": (6,),
+      "patches.weight": (12, 6, 1, 1), "patches.bias": (12,)}
+  assert not any("patch_embedding" in key for key in named)
+  both = infer.shapes(named, "official", "x")
+  assert {p for p in both if p.startswith("img/")} == {
+      p for p in blocks.flatten(tree) if p.startswith("img/")}
+
+
 def test_an_unknown_parameter_is_an_error():
   with pytest.raises(ValueError, match="no name for parameter 'io/extra'"):
     names.entries({"io/extra": (3,)})

@@ -119,6 +119,19 @@ def test_another_runs_step_comes_whole_with_what_it_carries(places, tmp_path):
     start(f"{run}@5", places)
 
 
+def test_a_stem_of_convolutions_starts_one_like_it_alone(places, tmp_path):
+  model = trees.shapes(SIZES | dict(vision_stem="conv", patch_size=4,
+                                    image_size=12))
+  params = trees.random_weights(model).params
+  run = save_run(tmp_path / "run", {4: {"params": params}})
+  opened = sources.open_checked(str(run), **RUN)
+  where = sharding.infer(model, sharding.make_mesh(
+      {"data": 4, "fsdp": 2, "expert": 1}))
+  assert_same(sources.load(opened, model, where).params, params)
+  with pytest.raises(errors.CheckpointError, match="patch_embedding"):
+    sources.load(opened, MODEL, places)
+
+
 def test_other_stages_and_horizons_are_refused(places, tmp_path):
   params = {"params": trees.random_weights(MODEL).params}
   second = save_run(tmp_path / "two", {1: params}, stage=2)

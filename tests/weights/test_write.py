@@ -184,6 +184,15 @@ def test_targets_hold_the_names_that_they_can(weights, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_tower_of_convolutions_has_no_other_format(tmp_path):
+  weights = trees.random_weights(trees.shapes(
+      trees.ODD | dict(vision_stem="conv", patch_size=4, image_size=8)))
+  for name, column in (("x.pt", "official"), ("x.npz", "bv")):
+    with pytest.raises(errors.CheckpointError, match="model.vision_stem=patch"):
+      write.write(str(tmp_path / name), weights, column=column)
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "folder"])
 def test_a_full_disk_leaves_nothing(weights, tmp_path, monkeypatch, name):
   def full(_):
