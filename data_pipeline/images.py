@@ -21,6 +21,9 @@ UNREADABLE = (OSError, ValueError)
 # Pillow knows fifty formats; one of them starts another program to read it.
 FORMATS = ("JPEG", "PNG")
 MOST_PIXELS = 1 << 25  # of an image: 6 times 4K, 100 MB
+# Of small images many are read and augmented in one call, which costs more than
+# they do.
+PIXELS_AT_ONCE = 400_000
 
 
 def load(path, size):
@@ -98,6 +101,16 @@ def augmentation(draws, *, shared_crop=False):
   return boxes.astype(np.float32), factors.astype(np.float32)
 
 
+def group(samples, pixels):
+  """How many of so many samples to load in one call: a divisor of them.
+
+  Args:
+    pixels: of a sample, all its images together.
+  """
+  return max(n for n in range(1, samples + 1)
+             if samples % n == 0 and (n == 1 or n * pixels <= PIXELS_AT_ONCE))
+
+
 def augment(images, boxes, factors):
   """Crops, resizes back and jitters colours: TensorFlow ops, traceable.
 
@@ -130,7 +143,11 @@ def _jitter(x, factors):
       factors[:, :, None, None, None], axis=1)           # [n,1,1,1] each
   unit = lambda x: tf.clip_by_value(x, 0.0, 1.0)
   x = unit(x + brightness)
-  mean = tf.reduce_mean(x, (1, 2), keepdims=True)        # [n,1,1,3]
+  # Summed as integers, whose order does not matter: an image comes out the
+  # same to the last bit however many others are with it.
+  total = tf.reduce_sum(tf.cast(tf.round(x * 2.0**20), tf.int64), (1, 2),
+                        keepdims=True)                   # [n,1,1,3]
+  mean = tf.cast(total, tf.float32) / (2.0**20 * x.shape[1] * x.shape[2])
   x = unit((x - mean) * contrast + mean)
   h, s, v = tf.split(tf.image.rgb_to_hsv(x), 3, -1)
   x = tf.image.hsv_to_rgb(tf.concat(

@@ -78,7 +78,7 @@ def train_batches(windows, statistics, *, batch_size, seed, image_size,
       weights, tf_shared_seed, on_bad_record, skip_cap)
   return train_iterator(
       source, table, rows=count, first=start_step * count,
-      place=lambda n: n // count * batch_size + int(rows[n % count]),
+      places=lambda n: n // count * batch_size + rows[n % count],
       shape=(len(spec.IMAGES), image_size, image_size, 3), augment=augment,
       prefetch=prefetch, workers=workers or os.cpu_count())
 
@@ -127,7 +127,7 @@ class SampleTable:
 
 
 class _TrainSource:
-  """place in the sample sequence -> pixels, augmentation, id of the sample."""
+  """Places [G] in the sample sequence -> pixels, augmentation, samples' ids."""
 
   def __init__(self, pixels, num_samples, seed, weights, shared_crop,
                on_bad_record, skip_cap):
@@ -140,23 +140,25 @@ class _TrainSource:
     self._allowed = min(math.ceil(skip_cap * num_samples), num_samples - 1)
     self._bad = set()
 
-  def __call__(self, place):
-    wanted = int(order.ids_at(
-        self._seed, [place], self._num_samples, self._weights)[0])
+  def __call__(self, places):
+    wanted = order.ids_at(
+        self._seed, places, self._num_samples, self._weights)
     draws = order.uniform(
-        self._seed, place, (len(spec.IMAGES), len(images.DRAWS)))
-    index = wanted
+        self._seed, places, (len(spec.IMAGES), len(images.DRAWS)))
+    pixels, ids = zip(*map(self._readable, wanted.tolist()))
+    return (np.stack(pixels), *images.augmentation(
+        draws, shared_crop=self._shared_crop), np.array(ids, np.int64))
+
+  def _readable(self, index):
+    """Pixels and id of a sample, or of the next one that can be read."""
     while True:
       try:
-        pixels = self._pixels(index)
-        break
+        return self._pixels(index), index
       except errors.DataError as error:
         if not self._skip:
           raise
         self._count(index, error)
         index = (index + 1) % self._num_samples
-    return (pixels, *images.augmentation(
-        draws, shared_crop=self._shared_crop), np.int64(index))
 
   def _count(self, index, error):
     if index not in self._bad:
@@ -168,38 +170,38 @@ class _TrainSource:
           f"{self._allowed} of {self._num_samples}; last: {error}")
 
 
-def train_iterator(source, table, *, rows, first, place, shape, augment,
+def train_iterator(source, table, *, rows, first, places, shape, augment,
                    prefetch, workers):
   """Runs `source` in tf.data threads and joins its pixels with the table.
 
   Args:
-    source: sample's place -> pixels [I,S,S,3] uint8, boxes and factors [I,4]
-      float32 for `images.augment`, row of the table.
+    source: places of samples [G] -> pixels [G,I,S,S,3] uint8, boxes and
+      factors [G,I,4] float32 for `images.augment`, rows of the table [G].
     table: `rows(ids)` gives the other arrays of a batch.
-    rows: samples a batch. first: number of the first sample. place: number ->
-      what `source` takes. shape: of the pixels. prefetch: batches made ahead.
+    rows: samples a batch. first: number of the first sample. prefetch: batches.
+    places: numbers [G] -> what `source` takes. shape: of a sample's pixels.
   """
   tf = tf_cpu.tensorflow()
-  failures = {}
+  failures, group = {}, images.group(rows, math.prod(shape[:3]))
 
   def read(n):
     try:
-      return source(place(int(n)))
+      return source(places(n))
     except Exception as error:  # TensorFlow would hide its type
-      failures[int(n)] = error
-      nothing = np.zeros((shape[0], 4), np.float32)
-      return np.zeros(shape, np.uint8), nothing, nothing, np.int64(-1)
+      failures[int(n[0])] = error
+      nothing = np.zeros((group, shape[0], 4), np.float32)
+      return (np.zeros((group, *shape), np.uint8), nothing, nothing,
+              np.full(group, -1))
 
-  def sample(n):
-    pixels, boxes, factors, index = tf.numpy_function(
+  def samples(n):                                        # [G]
+    *parts, ids = tf.numpy_function(
         read, [n], [tf.uint8, tf.float32, tf.float32, tf.int64])
-    pixels = tf.ensure_shape(pixels, shape)
-    boxes = tf.ensure_shape(boxes, (shape[0], 4))
-    factors = tf.ensure_shape(factors, (shape[0], 4))
-    index = tf.ensure_shape(index, ())
+    pixels, boxes, factors = (
+        tf.reshape(x, (group * shape[0], *rest))
+        for x, rest in zip(parts, (shape[1:], (4,), (4,)), strict=True))
     if augment:
       pixels = images.augment(pixels, boxes, factors)
-    return pixels, index
+    return tf.reshape(pixels, (group, *shape)), tf.ensure_shape(ids, (group,))
 
   options = tf.data.Options()
   options.deterministic = True
@@ -207,15 +209,16 @@ def train_iterator(source, table, *, rows, first, place, shape, augment,
   options.threading.max_intra_op_parallelism = 1
   options.threading.private_threadpool_size = workers
   data = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-  data = data.map(sample, num_parallel_calls=workers)
-  data = data.batch(rows, drop_remainder=True).prefetch(prefetch)
+  data = data.batch(group).map(samples, num_parallel_calls=workers)
+  data = data.batch(rows // group).prefetch(prefetch)
 
   def batches():
     while True:
-      pixels, ids = next(threads[0])
+      pixels, ids = next(threads[0])                     # [B/G,G,...]
       if ids.min() < 0:
         raise failures[min(failures)]
-      yield {"images": pixels, **table.rows(ids)}
+      yield {"images": pixels.reshape(rows, *shape),
+             **table.rows(ids.reshape(rows))}
 
   threads = [data.with_options(options).as_numpy_iterator()]
   found = batches()

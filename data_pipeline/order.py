@@ -118,11 +118,15 @@ def _deck(seed, epoch, num_samples, weights):
 
 
 def uniform(seed, place, shape):
-  """Random numbers of the sample at `place`: float32 in [0, 1), `shape`."""
-  bits = _hash(seed, _UNIFORM, place, np.arange(np.prod(shape)))
+  """Random numbers of the sample at `place`: float32 in [0, 1), `shape`.
+
+  Of several places [...] at once: [..., *shape].
+  """
+  place = np.asarray(place)
+  bits = _hash(seed, _UNIFORM, place[..., None], np.arange(np.prod(shape)))
   # 24 bits: what float32 holds exactly, so that 1.0 cannot come out
   return (bits >> np.uint64(40)).astype(np.float32).reshape(
-      shape) * np.float32(2.0**-24)
+      *place.shape, *shape) * np.float32(2.0**-24)
 
 
 def _hash(*words):

@@ -69,7 +69,7 @@ def _ego(world, control):
       "class": "ego_vehicle", "id": EGO_ID, "type_id": actors.EGO_TYPE,
       "base_type": "car", "state": "dynamic",
       **_box(state.position, actors.EGO_EXTENT, state.heading),
-      **_place(state.lane), "speed": state.speed, "brake": control.brake,
+      **_place(world.lane()), "speed": state.speed, "brake": control.brake,
       "distance": 0.0, "num_points": -1,
       "world2ego": world_to_ego(state.position, state.heading).tolist()}
 

@@ -70,7 +70,7 @@ def facts(world, control, emergency, light, sign):
   route = world.scene.route
   at = route.index(state.progress)
   turn = int(route.command[at]) if route.junction[at] else None
-  return Facts(state.lane, turn, state.speed, control.brake, emergency,
+  return Facts(world.lane(), turn, state.speed, control.brake, emergency,
                tuple(triggers), light, _sees_stop(world, sign),
                story.command(state), (*state.position, state.heading),
                story.other(world))

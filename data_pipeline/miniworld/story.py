@@ -63,7 +63,7 @@ def other(world):
       return Other(*place(state, actor.position),
                    math.atan2(math.sin(turn), math.cos(turn)), actor.speed,
                    world.visible().get(actor.id, 0),
-                   world.lane_of(actor) != state.lane)
+                   world.lane_of(actor) != world.lane())
   return None
 
 

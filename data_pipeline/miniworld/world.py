@@ -23,7 +23,6 @@ from data_pipeline.miniworld import (
   scenarios,
   sight,
 )
-from data_pipeline.miniworld import town as towns
 
 TICK = 0.05            # [s]
 GRAVITY = 9.81         # [m/s^2]
@@ -57,9 +56,8 @@ class State:
     gnss [2] m: noisy, of a sensor 1.4 m behind the origin.
     compass: heading + pi/2 in [0, 2 pi).
     near, far: (x, y, command) of the next dense and sparse route nodes.
-    lane: LaneName under the origin. progress: metres along the route.
-    collisions: actors that the ego touches. off_road: its middle is farther
-      than OUTSIDE from any road.
+    progress: metres along the route. collisions: actors that the ego touches.
+    off_road: its middle is farther than OUTSIDE from any road.
     finished: the end of the route, or the time limit.
   """
 
@@ -73,7 +71,6 @@ class State:
   compass: float
   near: tuple
   far: tuple
-  lane: towns.LaneName
   progress: float
   collisions: tuple
   off_road: bool
@@ -154,6 +151,10 @@ class World:
     return self.renderer.images(self._still_life.joined(_soup(self._moving)),
                                 self.ego.position, self.ego.heading)
 
+  def lane(self):
+    """LaneName under the ego's origin."""
+    return self.lane_at(self.ego.position, self.ego.heading)
+
   def lane_at(self, position, heading):
     """LaneName of the lane nearest to a point."""
     return self.scene.town.lane_at(position, heading)[1]
@@ -217,7 +218,7 @@ class World:
         angular_velocity=np.array([0.0, 0.0, turn]) + imu[3:], gnss=gnss,
         compass=float((ego.heading + np.pi / 2) % (2 * np.pi)),
         near=self._plans[0].target(gnss), far=self._plans[1].target(gnss),
-        lane=self.lane_at(ego.position, ego.heading), progress=self.progress,
+        progress=self.progress,
         collisions=tuple(self._touched(corners)),
         off_road=not bool(self.is_drivable(ego.position + RING).any()),
         finished=(self.progress >= self.scene.finish

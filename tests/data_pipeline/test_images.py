@@ -144,6 +144,25 @@ def test_shared_crop_is_a_family_of_one_number():
   np.testing.assert_array_equal(factors, own_factors)
 
 
+def test_as_many_samples_in_a_call_as_are_small():
+  assert images.group(48, 7 * 24 * 24) == 48
+  assert images.group(48, 7 * 60 * 60) == 12             # 15 would not divide
+  assert images.group(8, 7 * 224 * 224) == 1
+
+
+def test_an_image_is_the_same_in_every_company():
+  """To the last bit, so that batches are the same on any number of hosts."""
+  rng = np.random.default_rng(0)
+  x = rng.integers(0, 256, (336, 24, 24, 3), dtype=np.uint8)
+  boxes, factors = images.augmentation(rng.random((336, 8)))
+  every = images.augment(x, boxes, factors).numpy()
+  for few in (7, 42, 168):
+    parts = [images.augment(x[i:i + few], boxes[i:i + few],
+                            factors[i:i + few]).numpy()
+             for i in range(0, 336, few)]
+    np.testing.assert_array_equal(np.concatenate(parts), every)
+
+
 def test_images_do_not_influence_each_other():
   x = np.concatenate([photo(seed=1), photo(seed=2)])
   boxes, factors = images.augmentation(

@@ -46,6 +46,15 @@ def data(folder):
   return collect(folder)
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_how_many_samples_are_loaded_in_a_call_changes_nothing(
+    data, augment, monkeypatch):
+  together = train(data, 9, augment=augment)             # past an epoch's end
+  monkeypatch.setattr(images, "PIXELS_AT_ONCE", 0)
+  assert images.group(BATCH, 1) == 1
+  same(together, train(data, 9, augment=augment))
+
+
 def test_training_batches_hold_the_sampled_windows(data):
   statistics = normalize.compute(data)
   for step, batch in enumerate(train(data, 6, augment=False)):

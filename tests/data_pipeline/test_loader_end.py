@@ -15,14 +15,14 @@ def test_a_program_ends_while_its_loader_works_ahead():
         def rows(self, ids):
           return {"sample_id": ids}
 
-      def slow(index):
+      def slow(places):
         time.sleep(0.05)  # asleep without the interpreter's lock
-        nothing = np.zeros((1, 4), np.float32)
-        return np.zeros((1, 2, 2, 3), np.uint8), nothing, nothing, np.int64(
-            index)
+        nothing = np.zeros((len(places), 1, 4), np.float32)
+        return (np.zeros((len(places), 1, 2, 2, 3), np.uint8), nothing,
+                nothing, places)
 
       batches = loader.train_iterator(
-          slow, Table(), rows=2, first=0, place=lambda n: n,
+          slow, Table(), rows=2, first=0, places=lambda n: n,
           shape=(1, 2, 2, 3), augment=False, prefetch=64, workers=4)
       assert next(batches)["sample_id"].tolist() == [0, 1]
       print("one batch", flush=True)

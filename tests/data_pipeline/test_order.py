@@ -58,6 +58,9 @@ def test_uniform_numbers():
   assert abs(np.corrcoef(u.T)[np.triu_indices(50, 1)]).max() < 0.35
   for seed, place in ((1, 3), (2, 2)):
     assert (order.uniform(seed, place, (200, 50)) != u).mean() > 0.99
+  np.testing.assert_array_equal(
+      order.uniform(1, [2, 3], (200, 50)),
+      [u, order.uniform(1, 3, (200, 50))])
 
 
 # 60 samples of a common class, 30 of another, 10 of a rare one; no class 2.
