@@ -113,13 +113,14 @@ class World:
   def fork(self):
     """A World in the same state that goes on by itself.
 
-    What never changes (ground, lanes, meshes) is shared, which makes it cheap.
+    What never changes (ground, lanes, meshes, whoever stands for good) is
+    shared, which makes it cheap.
     """
     town = self.scene.town
     shared = [self.ground, self.renderer, self.scene.route, town, town.network,
               *(town.network.get_lane(index) for index in town.names),
-              self._still_life, *(
-                  mesh for a in self.scene.actors
+              self._still_life, *self._fixed, *(
+                  mesh for a in self._moving
                   for mesh in (a.mesh, *a.looks.values()))]
     return copy.deepcopy(self, {id(x): x for x in shared})
 
