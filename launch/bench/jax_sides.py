@@ -131,9 +131,15 @@ class Update:
 
 
 def dense(x, weights, gating, linear, active, dtype):
-  """All experts on all samples, as experts.ExpertBank does it in training."""
+  """All experts on all samples, as ExpertBank trains with few tokens."""
   del active
   return experts.dense(x, weights, gating, linear, dtype)
+
+
+def side_by_side(x, weights, gating, linear, active, dtype):
+  """The same as one wide MLP, as it trains on a CPU with many tokens."""
+  del active
+  return experts.side_by_side(x, weights, gating, linear, dtype)
 
 
 def rule(x, weights, gating, linear, active, dtype):
@@ -191,8 +197,9 @@ def looped(x, weights, gating, linear, active, dtype):
 
 
 # The last three know one choice for a whole plan only.
-PATHS = {"rule": rule, "dense": dense, "ragged": ragged, "capacity": capacity,
-         "gather": gather, "slices, one by one": looped}
+PATHS = {"rule": rule, "dense": dense, "side by side": side_by_side,
+         "ragged": ragged, "capacity": capacity, "gather": gather,
+         "slices, one by one": looped}
 WHOLE_PLAN = ("gather", "slices, one by one")
 
 
