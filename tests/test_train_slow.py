@@ -85,6 +85,7 @@ def test_the_embedded_world_needs_nothing_but_a_workdir(tmp_path, routes):
 def test_a_second_round_learns_from_what_the_first_one_drove(tmp_path):
   """Both as a user starts them."""
   small = SMALL | {
+      "model.image_size": 16, "model.patch_size": 8,  # for mini's convolutions
       "total_updates": 2, "data.workers": 1, "data.augment": False,
       "data.record.scenarios": "[TJunction]", "data.record.train_seeds": 2,
       "data.record.max_frames": 18, "data.record.handover_frames": 18,

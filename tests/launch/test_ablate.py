@@ -19,7 +19,7 @@ from launch.ablate import budget, children
 from tests import small_run
 from tests.evaluators.ablation import raw
 
-MODEL = small_run.MODEL | {"image_size": 28}
+MODEL = small_run.MODEL | {"image_size": 32, "patch_size": 8}
 SMALL = [f"--config.model.{key}={value}" for key, value in MODEL.items()] + [
     "--config.data.record.scenarios=[HardBreakRoute]",
     "--config.data.record.train_seeds=2", "--config.data.record.val_seeds=2",
