@@ -106,7 +106,8 @@ class World:
     self._still_life = _soup(self._fixed)
     self._boxes = sight.boxes(self._fixed)
     self._lanes = {}
-    self._tick, self.progress, self._sight = 0, 0.0, None
+    self._tick, self.progress = 0, 0.0
+    self._sight = self._lane = None
     self._state = self._sense(0.0, 0.0)
     return self._state
 
@@ -138,7 +139,7 @@ class World:
     for script in scene.scripts:
       script.update(self, TICK)
     self._tick += 1
-    self._sight = None
+    self._sight = self._lane = None
     self._state = self._sense((ego.speed - speed) / TICK,
                               (ego.heading - heading) / TICK)
     return self._state
@@ -153,8 +154,10 @@ class World:
                                 self.ego.position, self.ego.heading)
 
   def lane(self):
-    """LaneName under the ego's origin."""
-    return self.lane_at(self.ego.position, self.ego.heading)
+    """LaneName under the ego's origin; looked up once a tick, if at all."""
+    if self._lane is None:
+      self._lane = self.lane_at(self.ego.position, self.ego.heading)
+    return self._lane
 
   def lane_at(self, position, heading):
     """LaneName of the lane nearest to a point."""
