@@ -33,6 +33,7 @@ def get_config(arg=None):
     c.data.record.update(learner=True, first_seed=64, train_seeds=24,
                          val_seeds=0)
   # Eyes that learn from nothing, and see a lamp of one pixel wherever it is.
+  # Such a model cannot be exported; with "patch" it can, and drives worse.
   c.model.vision_stem = "conv"
   # Frames before a handover have somebody else's plan, and those that go on
   # as before teach a car to go on as before.
