@@ -137,7 +137,8 @@ def _wanted(ours, group, kind):
   if ours == "view_embedding":
     return kind["camera"] or kind["views"]
   if ours.startswith("img/embedding/"):
-    return kind["stem"] == (ours.count("/") > 2)
+    return kind["stem"] != (ours in ("img/embedding/kernel",
+                                     "img/embedding/bias"))
   expert = ours.startswith("expert/")
   if expert and (ours.startswith("expert/shared/") !=
                  (not kind["moe"] or group == "dense")):

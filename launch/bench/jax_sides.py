@@ -196,7 +196,7 @@ def looped(x, weights, gating, linear, active, dtype):
                      (x, weights))
 
 
-# The last three know one choice for a whole plan only.
+# The last two know one choice for a whole plan only.
 PATHS = {"rule": rule, "dense": dense, "side by side": side_by_side,
          "ragged": ragged, "capacity": capacity, "gather": gather,
          "slices, one by one": looped}
