@@ -174,13 +174,14 @@ class Buffer:
       good = _finite(np.nan_to_num(value), shape)
     if good is not None and np.abs(good).max() > FARTHEST[name]:
       good = None
-    return self._bridged(name, good, lambda: self._last[name], "is missing, "
-                         f"not finite or too large: {value}")
+    return self._bridged(name, good, lambda: self._last[name], lambda: (
+        f"is missing, not finite or too large: {value}"))
 
   def _position(self, gps, heading, speed):
     """World position [2] of GPS, or where the car must be by now."""
     forward = np.array([math.cos(heading), math.sin(heading)])
-    good, why = _finite(gps, (2,)), f"is missing or not finite: {gps}"
+    good = _finite(gps, (2,))
+    why = lambda: f"is missing or not finite: {gps}"
     if good is not None and abs(good[0]) < 85:
       good = self._reference.to_world(*good)
       if self.options.lever_arm:
@@ -189,14 +190,19 @@ class Buffer:
         expected = self._last["gps"] + speed * TICK_S * forward
         jump = math.hypot(*(good - expected))
         if jump > MAX_JUMP:
-          good, why = None, f"jumped {jump:.0f} m"
+          good, why = None, lambda: f"jumped {jump:.0f} m"
     else:
       good = None
     return self._bridged(
         "gps", good, lambda: self._last["gps"] + speed * TICK_S * forward, why)
 
   def _bridged(self, name, good, guess, why):
-    """Remembers a good value, or bridges a bad one for HOLD_TICKS."""
+    """Remembers a good value, or bridges a bad one for HOLD_TICKS.
+
+    Args:
+      guess, why: called where it is bad: to print an array takes as long as
+        the rest of a tick.
+    """
     if good is not None:
       self._missing[name] = 0
       self._last[name] = good
@@ -206,7 +212,7 @@ class Buffer:
       # A new start: the next good reading is taken wherever it is.
       self._last.pop(name, None)
       self._ticks.clear()
-      raise Fault(name, f"{name} {why}, for {self._missing[name]} ticks")
+      raise Fault(name, f"{name} {why()}, for {self._missing[name]} ticks")
     if name == "gps":
       self._last[name] = guess()
       return self._last[name]

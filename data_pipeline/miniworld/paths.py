@@ -13,6 +13,7 @@ import numpy as np
 from highway_env.road import lane as lanes
 
 STEP = 0.25  # distance of samples [m]
+RECENT = 64  # points whose place along a lane is kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,7 @@ class PathLane(lanes.AbstractLane):
   def __init__(self, path, width, speed_limit):
     self.path, self.width, self.length = path, width, path.length
     self.speed_limit, self.forbidden, self.priority = speed_limit, False, 0
+    self._known = {}  # points of late: traffic asks for each N times a tick
 
   def position(self, longitudinal, lateral):
     return self.path.point(longitudinal, lateral)
@@ -144,4 +146,9 @@ class PathLane(lanes.AbstractLane):
     return self.width
 
   def local_coordinates(self, position):
-    return self.path.project(position)
+    key = position.tobytes()
+    if key not in self._known:
+      if len(self._known) > RECENT:
+        self._known.clear()
+      self._known[key] = self.path.project(position)
+    return self._known[key]

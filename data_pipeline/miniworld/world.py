@@ -105,6 +105,7 @@ class World:
     self._moving = [a for a in scene.actors if a.state != "static"]
     self._still_life = _soup(self._fixed)
     self._boxes = sight.boxes(self._fixed)
+    self._reach = np.array([_reach(a.extent) for a in self._fixed])
     self._lanes = {}
     self._tick, self.progress = 0, 0.0
     self._sight = self._lane = None
@@ -212,8 +213,6 @@ class World:
             + rng.normal(0.0, GNSS_NOISE, 2))
     imu = rng.normal(0.0, IMU_NOISE, 6)
     self.progress, _ = self.scene.route.project(ego.position, self.progress)
-    corners = actors.Actor("vehicle", actors.EGO_EXTENT, ego.position,
-                           ego.heading, None).footprint()
     return State(
         tick=self._tick, position=ego.position.copy(),  # pyright: ignore[reportAttributeAccessIssue]
         heading=float(np.arctan2(direction[1], direction[0])),
@@ -223,21 +222,30 @@ class World:
         compass=float((ego.heading + np.pi / 2) % (2 * np.pi)),
         near=self._plans[0].target(gnss), far=self._plans[1].target(gnss),
         progress=self.progress,
-        collisions=tuple(self._touched(corners)),
+        collisions=tuple(self._touched()),
         off_road=not bool(self.is_drivable(ego.position + RING).any()),
         finished=(self.progress >= self.scene.finish
                   or self._tick >= LIMIT))
 
-  def _touched(self, corners):
-    """Actors whose box overlaps the ego's corners [4,2]."""
-    centres, _, halves = (np.concatenate(pair) for pair in zip(
-        self._boxes, sight.boxes(self._moving)))
-    gap = np.hypot(*(centres[:, :2] - self.ego.position).T)
-    reach = np.hypot(*halves[:, :2].T) + np.hypot(*actors.EGO_EXTENT[:2])
-    everybody = self._fixed + self._moving
-    near = [everybody[i] for i in np.flatnonzero(gap < reach)]
+  def _touched(self):
+    """Actors whose box overlaps the ego's."""
+    ego = self.ego.position
+    near = [self._fixed[i] for i in np.flatnonzero(
+        np.hypot(*(self._boxes[0][:, :2] - ego).T) < self._reach)]
+    near += [a for a in self._moving
+             if math.dist(a.position, ego) < _reach(a.extent)]
+    if not near:
+      return []
+    corners = actors.Actor("vehicle", actors.EGO_EXTENT, ego, self.ego.heading,
+                           None).footprint()
     return [actor for actor in near if actor.kind != "traffic_light"
             and overlap(corners, actor.footprint())]
+
+
+def _reach(extent):
+  """Distance [m] from the ego beyond which a box cannot touch it."""
+  return (math.hypot(extent[0], extent[1])
+          + math.hypot(actors.EGO_EXTENT[0], actors.EGO_EXTENT[1]))
 
 
 def overlap(a, b):
