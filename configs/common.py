@@ -1,8 +1,9 @@
 """Defaults of every experiment (the full-size DriveMoE) and argument strings.
 
 A config file is short: it takes `get_config()` and says what differs. `model`
-holds the attributes of models.drivemoe.DriveMoE; drivemoe_jax/build.py reads
-the rest. Units are in the names or beside them.
+holds the attributes of models.drivemoe.DriveMoE; drivemoe_jax/build.py builds
+what computes from the rest, datasets.py what feeds it. Units are in the names
+or beside them.
 """
 
 from ml_collections import ConfigDict
@@ -82,6 +83,17 @@ def get_config(arg=None):
   c.wandb = False
   c.compile_cache = ""                     # folder of compiled programs
   return c
+
+
+def flatten(config, prefix=""):
+  """ConfigDict or dict -> {"a.b": value}; empty parts are left out."""
+  flat = {}
+  for key, value in config.items():
+    if hasattr(value, "items"):
+      flat |= flatten(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
 
 
 def parse(arg, **known):

@@ -1,4 +1,4 @@
-r"""The demo's model on six times the routes, whole ones, for longer.
+r"""The demo's model on four times the routes, whole ones, for longer.
 
 python -m launch.train --config configs/mini.py --workdir runs/mini
 python -m launch.train --config configs/mini.py:round=2 --workdir runs/again \
@@ -22,15 +22,15 @@ def get_config(arg=None):
   again = "round=2" in parts
   c = tiny.get_config(",".join(part for part in parts if part != "round=2"))
   second = c.stage == 2
-  c.total_updates = 60 if second else 7000 if again else 4000
+  c.total_updates = 100 if second else 8000 if again else 4500
   if not second:
     c.optim.warmup_updates = 200
   c.optim.cycle_updates = c.total_updates + 50
   # Whole drives: the light, the sign and the car ahead come late in them.
-  c.data.record.update(train_seeds=56, val_seeds=2, max_frames=200,
+  c.data.record.update(train_seeds=64, val_seeds=4, max_frames=200,
                        val_max_frames=200, handover_frames=36)
   if again:
-    c.data.record.update(learner=True, first_seed=64, train_seeds=20,
+    c.data.record.update(learner=True, first_seed=64, train_seeds=24,
                          val_seeds=0)
   # Eyes that learn from nothing, and see a lamp of one pixel wherever it is.
   # Such a model cannot be exported; with "patch" it can, and drives worse.

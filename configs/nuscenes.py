@@ -12,6 +12,8 @@ from configs import stage1
 
 
 def get_config(arg=None):
+  if "supervision=" in (arg or ""):
+    raise ValueError("supervision: there are no labels")
   c = stage1.get_config(",".join(filter(None, [arg, "supervision=none"])))
   c.loss.skill = 0.0
   c.data.root, c.data.labels_root = "data/nuscenes", ""

@@ -14,6 +14,8 @@ from configs import stage1, stage2
 
 def get_config(arg=None):
   parts = (arg or "").split(",")
+  if any(part.startswith("res=") for part in parts):
+    raise ValueError("res: this model sees 24 pixels; set model.image_size")
   second = "stage=2" in parts
   rest = ",".join(p for p in parts if p not in ("stage=1", "stage=2"))
   c = (stage2 if second else stage1).get_config(rest)

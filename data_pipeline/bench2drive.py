@@ -10,6 +10,9 @@ import dataclasses
 import hashlib
 import multiprocessing
 import os
+import threading
+from concurrent.futures import process
+from multiprocessing import connection
 
 import numpy as np
 
@@ -172,19 +175,36 @@ def map_routes(function, names, *, workers=1):
 
   JSON parsing holds Python's lock, so `workers` > 1 uses processes; they are
   spawned, for a fork of a process that runs JAX can hang.
+
+  Raises:
+    UserError: a process was killed.
   """
   if workers == 1:
     for name in names:
       yield name, _outcome(function, name)
     return
   context = multiprocessing.get_context("spawn")
-  pool = concurrent.futures.ProcessPoolExecutor(workers, context)
+  pool = concurrent.futures.ProcessPoolExecutor(workers, context,
+                                                _die_with_parent)
   try:
     futures = [pool.submit(_outcome, function, name) for name in names]
     for name, future in zip(names, futures, strict=True):
       yield name, future.result()
+  except process.BrokenProcessPool:
+    raise errors.UserError(
+        "a worker process was killed, for lack of memory most likely; start "
+        "the same command again with fewer workers") from None
   finally:
     pool.shutdown(cancel_futures=True)
+
+
+def _die_with_parent():
+  """A worker whose parent was killed would wait for work for ever."""
+  parent = multiprocessing.parent_process()
+  if parent:
+    threading.Thread(
+        target=lambda: (connection.wait([parent.sentinel]), os._exit(1)),
+        daemon=True).start()
 
 
 def _outcome(function, name):

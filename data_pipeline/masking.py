@@ -12,12 +12,14 @@ _SECRET = re.compile(
     r"(?:^|[_.-])(?:api[_-]?key|access[_-]?key|private[_-]?key|secret|secrets|token"
     r"|tokens|password|passwd|passphrase|credential|credentials|auth"
     r"|netrc)(?=$|[_.-])", re.IGNORECASE)
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _HARMLESS = re.compile(r"[_.-](?:file|path|folder|dir)$", re.IGNORECASE)
 _USER_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def is_secret(name):
   """Whether a value of this name must not be shown; a file's path may be."""
+  name = _CAPITAL.sub("_", name)
   return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
 
 
@@ -34,10 +36,8 @@ def mask(values):
       hidden[name] = mask(value)
     elif is_secret(str(name)) and _holds_words(value):
       hidden[name] = MASK
-    elif isinstance(value, str):
-      hidden[name] = _USER_IN_ADDRESS.sub(MASK, value)
     else:
-      hidden[name] = value
+      hidden[name] = _without_users(value)
   return hidden
 
 
@@ -50,6 +50,13 @@ def mask_arguments(arguments):
     shown.append(f"{name}={MASK}" if secret else _USER_IN_ADDRESS.sub(
         MASK, argument))
   return shown
+
+
+def _without_users(value):
+  if isinstance(value, list | tuple):
+    return type(value)(map(_without_users, value))
+  return (_USER_IN_ADDRESS.sub(MASK, value) if isinstance(value, str)
+          else value)
 
 
 def _holds_words(value):

@@ -10,7 +10,6 @@ import functools
 import os
 import shutil
 import time
-from concurrent.futures import process
 
 import numpy as np
 import tqdm
@@ -98,10 +97,6 @@ def prepare(source, out, options, val_routes, *, workers=1, beam=None,
       shutil.rmtree(os.path.join(out, "stage"))
   except OSError as error:
     raise stage.storage_error(out, error) from None
-  except process.BrokenProcessPool:
-    raise errors.UserError(
-        f"{out}: a worker process was killed, for lack of memory most likely; "
-        "start the same command again with fewer workers") from None
   return manifest
 
 
@@ -112,7 +107,7 @@ def _stage(source, out, options, names, workers, beam, say):
   wanted = folder, options.size, options.encoding
   done = stage.staged(source, *wanted, names)
   todo = [name for name in names if name not in done]
-  lengths = {name: source.length(name) for name in names}
+  lengths = {name: _length(source, name) for name in names}
   say(_estimate(source, out, options, lengths, todo, workers))
   convert = functools.partial(stage.stage_route, source, *wanted)
   if beam:
@@ -139,21 +134,32 @@ def _estimate(source, out, options, lengths, todo, workers):
   """One line: what will be made, how big and how long; by a few frames."""
   frames, left = sum(lengths.values()), sum(lengths[name] for name in todo)
   line = f"prepare: {len(lengths)} routes, {frames} frames"
-  if not left:
+  if not todo:
     return f"{line}, all staged; packing"
+  first = next((name for name in todo if lengths[name]), todo[0])
   try:
-    seconds, size = _probe(source, options, todo[0])
+    seconds, size = _probe(source, options, first,
+                           min(PROBE_FRAMES, lengths[first]))
   except errors.DataError:
-    return f"{line}, {left} to do; no estimate, {todo[0]} cannot be read"
+    return f"{line}, {left} to do; no estimate, {first} cannot be read"
   return (
       f"{line}, {left} to do; estimate: {left * seconds / workers / 60:.0f} "
       f"min with {workers} workers, {frames * size / 1e9:.1f} GB, twice that "
       f"while packing; {shutil.disk_usage(out).free / 1e9:.1f} GB free")
 
 
-def _probe(source, options, name):
-  """Returns (seconds, bytes) of one frame."""
-  count = min(PROBE_FRAMES, source.length(name))
+def _length(source, name):
+  """Frames of a route; none of one that cannot be used, which staging tells."""
+  try:
+    return source.length(name)
+  except errors.DataError:
+    return 0
+
+
+def _probe(source, options, name, count):
+  """(seconds, bytes) of one frame, by the first `count` of a route."""
+  if not count:
+    raise errors.DataError(f"{name} has no frames")
   start, size = time.perf_counter(), 0
   for t in range(count):
     size += sum(len(records.encode_image(

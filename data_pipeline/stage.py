@@ -5,15 +5,11 @@ npz archive with what they were made from. It appears under its name only when
 whole; a route that cannot be used leaves a note with the reason instead.
 """
 
-import functools
 import glob
 import hashlib
 import io
 import json
-import multiprocessing
 import os
-import threading
-from multiprocessing import connection
 
 import numpy as np
 from array_record.python import array_record_module
@@ -48,7 +44,6 @@ def stage_route(source, folder, size, encoding, name):
   Raises:
     StorageError: the disk is full or cannot be written.
   """
-  _die_with_parent()
   path = os.path.join(folder, name + SUFFIX)
   draft = f"{path}.partial-{os.getpid()}"
   try:
@@ -197,13 +192,3 @@ def unusable(folder, names):
               else errors.DataError)
       found[name] = kind(note["why"])
   return found
-
-
-@functools.cache
-def _die_with_parent():
-  """A worker whose parent was killed would wait for work for ever."""
-  parent = multiprocessing.parent_process()
-  if parent:
-    threading.Thread(
-        target=lambda: (connection.wait([parent.sentinel]), os._exit(1)),
-        daemon=True).start()

@@ -8,6 +8,7 @@ import time
 from data_pipeline import errors
 
 PART = ".part"  # ends the name of a file that is being written
+LOCK = ".lock"  # file of a folder that one process at a time fills
 
 
 @contextlib.contextmanager
@@ -21,6 +22,8 @@ def replacing(path):
     yield path + PART
     os.replace(path + PART, path)
   except OSError as error:
+    with contextlib.suppress(OSError):
+      os.remove(path + PART)  # a full disk needs the room
     raise errors.StorageError(
         f"{path}: {error.strerror or error}; make room, or choose a place that "
         "can be written, and run again") from None
@@ -51,7 +54,7 @@ def alone(folder, doing, wait_s=0.0):
     ConfigError: another process holds it.
   """
   patience = time.monotonic() + wait_s
-  with open(os.path.join(folder, ".lock"), "a+", encoding="utf-8") as file:
+  with open(os.path.join(folder, LOCK), "a+", encoding="utf-8") as file:
     while True:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

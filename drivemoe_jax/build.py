@@ -1,5 +1,5 @@
-"""From a configuration to the parts of a run; the only reader of model, mesh,
-optimiser and loss keys. Those of the data are datasets.py's.
+"""From a configuration to the parts of a run that compute: model, mesh,
+optimiser, loss. Its data are datasets.py's.
 
 Training, evaluation, export and planning all build here, so that a part means
 the same everywhere.
@@ -10,11 +10,11 @@ import functools
 import os
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 
+from configs import common
 from data_pipeline import (
   errors,
   masking,
@@ -105,6 +105,7 @@ def train_step(config, built, tx, sizes, shardings):
       built, loss(config, built), tx, learning_rate(config, "action"),
       microbatches=microbatches(config, sizes),
       time_sampling=config.flow.time_sampling,
+      sigma_min=config.flow.sigma_min,
       freeze_last_value=config.optim.freeze_last_value, shardings=shardings)
 
 
@@ -124,9 +125,8 @@ from_json = run_config.from_json
 
 
 def flatten(config):
-  """{"a.b": value} of a config."""
-  return flax.traverse_util.flatten_dict(
-      masking.mask(config.to_dict()), sep=".")
+  """{"a.b": value} of a config, its secrets hidden."""
+  return common.flatten(masking.mask(config.to_dict()))
 
 
 def load_config(workdir):

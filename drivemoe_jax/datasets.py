@@ -1,6 +1,4 @@
-"""From a configuration to its data: windows, statistics, weights, batches; the
-only reader of data keys.
-"""
+"""From a configuration to its data: windows, statistics, weights, batches."""
 
 import dataclasses
 import io
@@ -25,6 +23,7 @@ from data_pipeline import windows as windows_lib
 from drivemoe_jax import build, checkpoint, meshes, resume
 from drivemoe_jax import step as steps
 from drivemoe_jax.evaluators import yardsticks
+from drivemoe_jax.models import drivemoe
 
 # Settings of data.record in which one round of recording differs from another.
 ROUND = ("learner", "first_seed", "train_seeds", "val_seeds")
@@ -152,22 +151,57 @@ def statistics(config, workdir, train, *, save=True, own=True):
   ours = os.path.join(workdir, "statistics.json")
   source = config.init_from and os.path.join(
       checkpoint.split_source(config.init_from)[0], "statistics.json")
-  for path in (ours if own else None, config.data.statistics, source):
-    if path and (path == normalize.OFFICIAL or os.path.isfile(path)):
+  stated = config.data.statistics
+  there = lambda path: path == normalize.OFFICIAL or os.path.isfile(path)
+  if stated and not there(stated) and not (own and there(ours)):
+    raise errors.DataError(
+        f"no statistics at {stated}; leave data.statistics empty to compute "
+        "them from the training windows, or to take those of init_from")
+  for path in (ours if own else None, stated, source):
+    if path and there(path):
       found = normalize.load(
           path, config.model.horizon,
           any_horizon=options(config).statistics_any_horizon)
       found.check(train, path)
       break
   else:
-    if config.data.statistics:
-      raise errors.DataError(
-          f"no statistics at {config.data.statistics}; leave "
-          "data.statistics empty to compute them from the training windows")
     found = normalize.compute(train)
   if save:
     found.save(ours)
   return found
+
+
+def check_fits(config, train):
+  """Refuses a model that cannot tell these windows' classes and numbers apart.
+
+  Raises:
+    ConfigError: labels that a router is to learn from and that are not there,
+      or that it has no class for; class counts of other classes.
+  """
+  m, loss = config.model, config.loss
+  for name, given in (("num_views", len(spec.IMAGES) - drivemoe.FRONTS),
+                      ("proprio_dim", train.proprio.shape[-1]),
+                      ("action_dim", train.action.shape[-1])):
+    if m[name] != given:
+      raise errors.ConfigError(f"model.{name} {m[name]}: the data has {given}")
+  for name, size, there, classes in (
+      ("camera", "num_views", m.view == "dynamic", spec.Camera),
+      ("skill", "skill_experts", m.moe_layers > 0, spec.Skill)):
+    labels, counts = getattr(train, name), loss[f"{name}_counts"]
+    if not there:
+      continue
+    if counts and len(counts) != len(classes):
+      raise errors.ConfigError(f"loss.{name}_counts holds {len(counts)} "
+                               f"numbers, there are {len(classes)} classes")
+    if labels is None and (loss[name] or config[f"{name}_choice"] == "label"):
+      raise errors.ConfigError(
+          f"loss.{name} {loss[name]:g} and {name}_choice "
+          f"{config[f'{name}_choice']!r}, but the data has no {name} labels; "
+          f"give data.labels_root, or set loss.{name}=0 and another choice")
+    if labels is not None and labels.max() >= m[size]:
+      raise errors.ConfigError(
+          f"model.{size} {m[size]}: the data's {name} labels go to "
+          f"{labels.max()}; {len(classes)} tell them all apart")
 
 
 def with_counts(config, train):

@@ -12,11 +12,11 @@ TIME_SAMPLINGS = ("beta", "uniform")
 
 
 def sample_time(rng, batch, kind="beta", sigma_min=SIGMA_MIN):
-  """Training times [B] in [0, 1 - sigma_min).
+  """Training times [B].
 
   "beta" is the release's (1 - sigma_min)(1 - z), z ~ Beta(1.5, 1), tilted
   towards noise (mean 0.4); z = u^(2/3) is its inverse distribution function.
-  "uniform" spreads one draw evenly over the batch.
+  "uniform" spreads one draw evenly over the batch, in [0, 1 - 1e-5).
   """
   if kind == "beta":
     u = jax.random.uniform(rng, (batch,))

@@ -21,6 +21,7 @@ import jax
 from jax._src import clusters, distributed  # no public name gives these
 from jax.experimental import multihost_utils
 
+from configs import common
 from data_pipeline import errors, masking
 from drivemoe_jax import preemption, rendezvous
 
@@ -136,7 +137,8 @@ def facts(config):
                        **{name: _version(name) for name in PACKAGES}},
           "environment": {name: os.environ.get(name) for name in ENVIRONMENT},
           "code": code(),
-          rendezvous.CONFIG: _flat(masking.mask(config.to_dict()))}
+          rendezvous.CONFIG: common.flatten(
+              masking.mask(config.to_dict()))}
 
 
 def code():
@@ -154,14 +156,6 @@ def _version(name):
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:
     return None
-
-
-def _flat(values, prefix=""):
-  flat = {}
-  for key, value in values.items():
-    flat |= (_flat(value, f"{prefix}{key}.") if isinstance(value, dict)
-             else {prefix + key: value})
-  return flat
 
 
 def barrier(name, timeout_s):

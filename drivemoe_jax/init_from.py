@@ -9,19 +9,21 @@ import jax
 from data_pipeline import errors
 from drivemoe_jax import sharding
 from drivemoe_jax import step as steps
-from drivemoe_jax.weights import blocks, sources
+from drivemoe_jax.weights import blocks, read, sources
 
 
 def source(config):
   """The opened `init_from`, a sources.Source, or None where it is not set.
 
   Raises:
-    ConfigError: a second stage that does not say where it starts.
+    ConfigError: a second stage that does not say where it starts; broken
+      patterns.
     CheckpointError: no such source, or of another stage, horizon or history.
   """
   if config.stage == 2 and not config.init_from:
     raise errors.ConfigError(
         "stage 2 starts from stage 1: set --config.init_from=WORKDIR")
+  read.Allowed(config.init_missing, config.init_extra)
   if not config.init_from:
     return None
   return sources.open_checked(

@@ -8,6 +8,7 @@ import re
 
 import jax
 
+from configs import common
 from data_pipeline import masking
 from drivemoe_jax import build, meshes, optim, sharding
 from drivemoe_jax import step as steps
@@ -83,7 +84,8 @@ def describe(config):
 def text(described, explain=False):
   """The same for a person; `explain` lists where every parameter lies."""
   d = described
-  lines = [f"{name:28} {value!r}" for name, value in _flat(d["config"])]
+  lines = [f"{name:28} {value!r}"
+           for name, value in common.flatten(d["config"]).items()]
   lines += ["", f"mesh {d['mesh']}, {d['microbatches']} microbatches, "
             f"{d['tokens']} vlm tokens", ""]
   rows = d["parameters"] | {"total unique": d["unique"],
@@ -93,11 +95,3 @@ def text(described, explain=False):
   lines += [f"{name:20} {n:>15,}" for name, n in rows.items()]
   lines += ["", *d["placement"][0 if explain else -2:]]
   return "\n".join(lines)
-
-
-def _flat(config, prefix=""):
-  for key, value in config.items():
-    if isinstance(value, dict):
-      yield from _flat(value, f"{prefix}{key}.")
-    else:
-      yield prefix + key, value

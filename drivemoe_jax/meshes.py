@@ -150,6 +150,9 @@ def microbatches(global_batch, per_device_batch, sizes):
   Raises:
     MeshError: naming the numbers and the nearest legal batch sizes.
   """
+  if per_device_batch < 1:
+    raise errors.MeshError(f"per_device_batch {per_device_batch}: must be 1 or "
+                           "more, or null for the preset's")
   shards = math.prod(sizes[axis] for axis in AXES)
   unit, what = shards, f"data*fsdp*expert = {shards}"
   if global_batch > shards * per_device_batch:

@@ -15,6 +15,7 @@ from data_pipeline import errors
 FREE = ("log_every", "save_every", "keep_last", "keep_every", "keep_best",
         "wandb", "compile_cache", "mesh.", "per_device_batch", "model.remat",
         "model.expert_exchange", "dead_expert_updates", "loss_spike",
+        "max_skipped",
         "host_memory_gb",
         "data.root", "data.labels", "data.val_list", "data.workers",
         "data.ram_budget_gb", "flow.steps", "flow.clip", "flow.noise_scale",

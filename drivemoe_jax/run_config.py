@@ -26,7 +26,7 @@ WORDS = {"camera_choice": drivemoe.CAMERA_CHOICES,
          "flow.time_sampling": flow.TIME_SAMPLINGS}
 # Counts of which there is no none.
 COUNTS = ("global_batch", "log_every", "save_every", "data.workers",
-          "flow.steps", "optim.cycle_updates")
+          "flow.steps", "optim.cycle_updates", "max_skipped")
 
 # How much more often some windows come: {key: at most}.
 STRENGTHS = {"data.skill_balance": 1, "data.keyframes": 1000}
@@ -45,11 +45,11 @@ def load(workdir):
   default = common.get_config()
   try:
     found = from_json(values)
-    flat = _flatten(found.to_dict())
+    flat = common.flatten(found)
   except (AttributeError, TypeError, KeyError, ValueError,
           RecursionError) as error:
     raise _broken(path, f"{type(error).__name__}: {error}") from None
-  known = _flatten(default.to_dict())
+  known = common.flatten(default)
   for key, value in flat.items():
     if key.startswith(OPEN):
       continue
@@ -80,8 +80,8 @@ def check(config):
   Raises:
     ConfigError: names the setting and what it may be.
   """
-  flat = _flatten(config.to_dict())
-  for key, value in _flatten(common.get_config().to_dict()).items():
+  flat = common.flatten(config)
+  for key, value in common.flatten(common.get_config()).items():
     if value is not None and key in flat and flat[key] is None:
       raise errors.ConfigError(f"{key} is null; write a value like {value!r}")
   for key, known in WORDS.items():
@@ -91,6 +91,9 @@ def check(config):
   for key in COUNTS:
     if flat[key] < 1:
       raise errors.ConfigError(f"{key} {flat[key]}: must be 1 or more")
+  if flat["optim.clip_norm"] <= 0:
+    raise errors.ConfigError(f"optim.clip_norm {flat['optim.clip_norm']}: must "
+                             "be above 0; a large one clips nothing")
   for key, most in STRENGTHS.items():
     if not 0 <= flat[key] <= most:
       raise errors.ConfigError(f"{key} {flat[key]}: must be 0 to {most}")
@@ -109,17 +112,6 @@ def _broken(path, why):
   return errors.CheckpointError(
       f"{path} is no config of a run ({why}); copy it again from where it is "
       "whole")
-
-
-def _flatten(values, prefix=""):
-  """{"a.b": value}; an empty part of the config is left out."""
-  flat = {}
-  for key, value in values.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{key}.")
-    else:
-      flat[prefix + key] = value
-  return flat
 
 
 def _kinds(default, key, value):

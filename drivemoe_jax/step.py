@@ -127,12 +127,12 @@ def state_from(params, tx, mesh):
     return hosts.in_step("the first state", make)(params)
 
 
-def draw(key, batch_size, model, time_sampling):
+def draw(key, batch_size, model, time_sampling, sigma_min=flow.SIGMA_MIN):
   """Random part of a batch: time [B], noise [B,H,2], gumbel [B,V], and the
   number of each row [B], which the dropout key is folded with."""
   time, noise, gumbel = jax.random.split(key, 3)
   return {
-      "time": flow.sample_time(time, batch_size, time_sampling),
+      "time": flow.sample_time(time, batch_size, time_sampling, sigma_min),
       "noise": jax.random.normal(
           noise, (batch_size, model.horizon, model.action_dim)),
       "gumbel": jax.random.gumbel(gumbel, (batch_size, model.num_views)),
@@ -210,8 +210,8 @@ def gradients(loss, params, batch, key, parts, constrain=lambda grads: grads):
 
 
 def make_train_step(model, loss, tx, learning_rate, *, microbatches=1,
-                    time_sampling="beta", freeze_last_value=True,
-                    shardings=None):
+                    time_sampling="beta", sigma_min=flow.SIGMA_MIN,
+                    freeze_last_value=True, shardings=None):
   """(state, batch, key) -> (state, metrics); not jitted.
 
   A step whose loss or gradient is not finite changes nothing but the counters.
@@ -219,6 +219,7 @@ def make_train_step(model, loss, tx, learning_rate, *, microbatches=1,
   Args:
     model, loss, tx: as built. learning_rate: update -> rate, for the log.
     microbatches: A; B must be its multiple.
+    time_sampling, sigma_min: as in flow.sample_time.
     freeze_last_value: as given to optim.make; for the reported norm.
     shardings: of the parameters, asked for the gradients too.
   """
@@ -229,7 +230,8 @@ def make_train_step(model, loss, tx, learning_rate, *, microbatches=1,
 
   def train_step(state, batch, key):
     draws, dropout = jax.random.split(jax.random.fold_in(key, state.step))
-    batch = batch | draw(draws, len(batch["action"]), model, time_sampling)
+    batch = batch | draw(draws, len(batch["action"]), model, time_sampling,
+                         sigma_min)
     grads, metrics = gradients(loss, state.params, batch, dropout,
                                microbatches, constrain)
     norm = optax.tree.norm(optim.trained_gradients(grads, freeze_last_value))

@@ -62,18 +62,10 @@ def _run(config, workdir, say, accepted, driven, held):
   sharding.specs(shapes, sizes)
   known = _saved_config(workdir)
   changes = _check_same_run(known, config, workdir, accepted)
-  opened = init_from.source(config)
+  # A run that goes on needs nothing of where it began.
+  opened = None if _finished(workdir) else init_from.source(config)
   say = say if hosts.first() else lambda line: None
-  with hosts.first_goes_ahead("record", RECORD_S):
-    if hosts.first():
-      os.makedirs(workdir, exist_ok=True)
-      datasets.record(config, workdir, _Progress(say), driven)
-  train = datasets.windows(config, workdir, "train")
-  with hosts.first_goes_ahead("statistics", READ_S):
-    stats = datasets.statistics(
-        config, workdir, train, save=hosts.first(),
-        own=bool(known) or not hosts.first())
-  config = datasets.with_counts(config, train)
+  config, train, stats = _data(config, workdir, bool(known), say, driven)
   total = _updates(config, len(train))
   mesh = sharding.make_mesh(sizes)
   cache = compile_cache.use(config.compile_cache, hosts.own_words(say))
@@ -89,11 +81,7 @@ def _run(config, workdir, say, accepted, driven, held):
           "data": resume.fingerprint(train),
           "saved_on": {"hosts": jax.process_count(),
                        "devices": math.prod(sizes.values())}}
-  start = saved.latest() or 0
-  if start > total:
-    raise errors.ConfigError(
-        f"total_updates {total}, but {workdir} is at step {start} already; ask "
-        "for as many or more, or train in another --workdir")
+  start = _start(saved, total, workdir)
   hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
               READ_S)
   with hosts.first_goes_ahead("weights", READ_S):
@@ -133,6 +121,35 @@ def _run(config, workdir, say, accepted, driven, held):
     return preemption.PREEMPTED
   say(f"done: step {total}")
   return 0
+
+
+def _data(config, workdir, own, say, driven):
+  """(config with the data's counts, training windows, their statistics).
+
+  Args:
+    own: whether statistics that are there are this run's, see
+      datasets.statistics.
+  """
+  with hosts.first_goes_ahead("record", RECORD_S):
+    if hosts.first():
+      os.makedirs(workdir, exist_ok=True)
+      datasets.record(config, workdir, _Progress(say), driven)
+  train = datasets.windows(config, workdir, "train")
+  datasets.check_fits(config, train)
+  with hosts.first_goes_ahead("statistics", READ_S):
+    stats = datasets.statistics(config, workdir, train, save=hosts.first(),
+                                own=own or not hosts.first())
+  return datasets.with_counts(config, train), train, stats
+
+
+def _start(saved, total, workdir):
+  """Updates that the run has behind it."""
+  start = saved.latest() or 0
+  if start > total:
+    raise errors.ConfigError(
+        f"total_updates {total}, but {workdir} is at step {start} already; ask "
+        "for as many or more, or train in another --workdir")
+  return start
 
 
 def _updates(config, windows):
@@ -181,13 +198,21 @@ def _check_same_run(saved, config, workdir, accepted):
   return resume.check_config(workdir, saved, now, accepted)
 
 
+def _checkpoints(workdir):
+  return os.path.join(workdir, "checkpoints")
+
+
+def _finished(workdir):
+  """{step: meta} of the steps that the run can go on from."""
+  return stepfolders.finished(_checkpoints(workdir))
+
+
 def _saved_config(workdir):
   """Flat config of the newest step, which knows best, or of the run's start."""
-  folder = os.path.join(workdir, "checkpoints")
-  steps_there = stepfolders.finished(folder)
+  steps_there = _finished(workdir)
   if steps_there:
     step = max(steps_there)
-    stepfolders.check_format(os.path.join(folder, str(step)),
+    stepfolders.check_format(os.path.join(_checkpoints(workdir), str(step)),
                              steps_there[step])
     return build.flatten(build.saved_config(steps_there[step]))
   if os.path.exists(os.path.join(workdir, "config.json")):

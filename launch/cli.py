@@ -58,7 +58,13 @@ def load_config(path, overrides=()):
   if not os.path.isfile(file):
     raise errors.ConfigError(f"no config file {file}; see configs/")
   try:
-    config = runpy.run_path(file)["get_config"](arg or None)
+    get_config = runpy.run_path(file)["get_config"]
+  except (KeyError, NameError, SyntaxError) as error:
+    raise errors.ConfigError(
+        f"{file} is no config file ({type(error).__name__}: {error}); name "
+        "one as those of configs/") from None
+  try:
+    config = get_config(arg or None)
   except ValueError as error:  # configs know nothing of our errors
     raise errors.ConfigError(f"{path}: {error}") from error
   for override in overrides:
@@ -71,8 +77,10 @@ def load_config(path, overrides=()):
 
 def set_key(config, key, text):
   """Sets `a.b` in a ConfigDict from YAML text, keeping the key's type."""
-  import yaml  # here, so that launch.doctor runs where it is missing
-  known = flatten(config)
+  import yaml  # here, so that launch.doctor runs where they are missing
+
+  from configs import common
+  known = common.flatten(config)
   if key not in known:
     near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(known)}"
@@ -102,17 +110,6 @@ def set_key(config, key, text):
     parent = parent[name]
   with parent.ignore_type():
     parent[leaf] = value
-
-
-def flatten(config, prefix=""):
-  """ConfigDict or dict -> {"a.b": value}."""
-  flat = {}
-  for key, value in config.items():
-    if hasattr(value, "items"):
-      flat |= flatten(value, f"{prefix}{key}.")
-    else:
-      flat[prefix + key] = value
-  return flat
 
 
 def write_json(target, value):

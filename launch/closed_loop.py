@@ -59,11 +59,12 @@ def add_arguments(parser):
 
 def check(args):
   """Refuses flags that would have no effect."""
+  if args.compare:
+    flags.refuse(args, ("closed_loop", *OPEN, *OURS),
+                 "is not for --compare, which opens no run")
   if not args.closed_loop:
     flags.refuse(args, LOOP, "is for --closed-loop: give it, too")
     return
-  if args.compare:
-    raise errors.ConfigError("--compare opens no run: leave --closed-loop out")
   flags.refuse(args, OPEN, "is not for --closed-loop: leave one of them out")
   if args.against:
     flags.refuse(args, OURS, "is the server's when --against asks one: give it "

@@ -90,7 +90,7 @@ Next:
     .venv/bin/python -m launch.convert --source "$OUT/stage2" \\
       --target "$OUT/export/drivemoe.pt"
   the scores as one JSON object:
-    .venv/bin/python -m launch.evaluate --workdir "$OUT/stage2" --json -
+    cat "$OUT/stage2/evaluation.json"
   the full-size model, without opening anything:
     .venv/bin/python -m launch.train --config configs/stage1.py --dry-run
   your own Bench2Drive routes: README.md, "Your own Bench2Drive routes"

@@ -85,7 +85,7 @@ def run(args):
       to_metres=lambda action: normalize.invert(
           "action", action, trained.statistics),
       limit=args.limit, seed=args.seed, batch_size=args.batch_size,
-      progress=say)
+      skip_cap=config.data.skip_cap, progress=say)
   scores = {"step": int(trained.step), "split": args.split,
             "flow_steps": steps, "noise_scale": noise_scale,
             "seed": args.seed} | scores

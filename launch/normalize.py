@@ -20,26 +20,26 @@ from launch import cli, flags
 def add_arguments(parser):
   flags.add_config(parser)
   parser.add_argument("--workdir", default=".",
-                      help="run folder, for a config that records its own "
-                      "routes")
+                      help="folder of a run that has recorded its own routes")
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument("--out", metavar="FILE", help="write statistics there")
   what.add_argument("--check", metavar="FILE",
                     help="compare these statistics (or: official)")
-  parser.add_argument("--split", choices=("train", "val"), default="train",
-                      help="with --check: whose samples")
+  parser.add_argument("--split", choices=("train", "val"),
+                      help="with --check: whose samples; default: train")
   parser.add_argument("--overwrite", action="store_true",
                       help="replace other statistics at --out")
   flags.add_json(parser, "the report")
 
 
 def run(args):
+  flags.refuse(args, ("split",) if args.out else ("overwrite",),
+               f"is not for --{'out' if args.out else 'check'}")
   from drivemoe_jax import datasets  # jax only once the flags are right
 
   config = cli.load_config(args.config, args.overrides)
   given = args.check and normalize.load(args.check, config.model.horizon)
-  windows = datasets.windows(
-      config, args.workdir, args.split if args.check else "train")
+  windows = datasets.windows(config, args.workdir, args.split or "train")
   pool = normalize.Pool.of(windows)
   statistics = given or pool.statistics()
   if args.out:

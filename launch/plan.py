@@ -24,9 +24,9 @@ def add_arguments(parser):
   parser.add_argument("--topology", required=True,
                       help="a slice such as v5e:4x4, v5p:4x4x4, v6e:16x16, "
                       "v4:2x2x1")
-  parser.add_argument("--slices", type=int, default=1, metavar="N",
+  parser.add_argument("--slices", type=int, metavar="N",
                       help="slices of that shape (default 1)")
-  parser.add_argument("--mesh", default="",
+  parser.add_argument("--mesh",
                       help="data=1,fsdp=16,expert=1; what is left out is the "
                       "config's")
   parser.add_argument("--batch-per-chip", type=int, metavar="N",
@@ -79,11 +79,19 @@ def _writer(path):
 
 
 def run(args):
+  if args.what == "sample":
+    flags.refuse(args, ("slices", "mesh"), "is not for --what sample, which "
+                 "runs on one chip")
+  if args.analytic:
+    flags.refuse(args, ("hlo",), "is not for --analytic: nothing is compiled")
+  flags.default(args, slices=1, mesh="")
   flags.check_positive(args, "slices")
   config = cli.load_config(args.config, args.overrides)
   mesh = mesh_sizes(args.mesh)
   set_environment()
-  from drivemoe_jax.plan import describe, text
+  from drivemoe_jax.plan import compiled, describe, text
+  if args.hlo and not compiled.libtpu_version():
+    raise errors.ConfigError("--hlo needs libtpu: pip install -e '.[plan]'")
   stated = any(o.startswith("--config.per_device_batch=")
                for o in args.overrides)
   request = describe.Request(

@@ -8,10 +8,11 @@ hashes go to OUT. Start the same command again after a kill: it does what is
 missing. --beam runs both stages by Apache Beam, see docs/prepare.md.
 """
 
+import importlib.util
 import shlex
 import sys
 
-from data_pipeline import bench2drive, prepare, raw_routes
+from data_pipeline import bench2drive, errors, prepare, raw_routes
 from launch import cli, prepare_arguments
 
 
@@ -33,14 +34,26 @@ def add_arguments(parser):
                       help="Apache Beam pipeline flags, one string")
 
 
+def _beam_flags(text):
+  """Words of --beam; what would fail only after the routes are indexed."""
+  if text is None:
+    return None
+  if importlib.util.find_spec("apache_beam") is None:
+    raise errors.ConfigError("--beam needs Apache Beam: install apache-beam")
+  try:
+    return shlex.split(text)
+  except ValueError as error:
+    raise errors.ConfigError(f"--beam {text}: {error}") from None
+
+
 def run(args):
+  beam = _beam_flags(args.beam)
   source = raw_routes.RawRoutes(args.root, args.labels, args.nan_heading)
   ways = ({"val_list": args.val_list} if args.val_fraction is None else
           {"val_fraction": args.val_fraction, "seed": args.seed})
   _, val = bench2drive.split(source.names(), **ways)
   manifest = prepare_arguments.fill(
-      args, source, val, frames_per_shard=args.frames_per_shard,
-      beam=shlex.split(args.beam) if args.beam else None)
+      args, source, val, frames_per_shard=args.frames_per_shard, beam=beam)
   prepare_arguments.summary("prepare", "routes", args, manifest)
 
 

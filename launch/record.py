@@ -98,6 +98,8 @@ def _drives(args, kinds, seeds, size, progress):
   if not args.handover_frames:
     raise errors.ConfigError("--learner hands over to the expert: give "
                              "--handover-frames, such as 36")
+  for kind in kinds or ():
+    scenarios.check(kind)
   from launch import closed_loop  # jax only where somebody learnt
   return closed_loop.drives_of(
       args.learner, handover.scenes(kinds or names.FIRST, seeds), size,

@@ -61,6 +61,7 @@ def test_a_file_that_nobody_named_is_not_this_run_s_statistics(
     ("skill_choice", "x", "router"), ("loss.skill_level", "token", "per_token"),
     ("flow.time_sampling", "normal", "uniform"), ("save_every", 0, "1 or more"),
     ("log_every", 0, "1 or more"), ("data.workers", 0, "1 or more"),
+    ("max_skipped", 0, "1 or more"), ("optim.clip_norm", 0, "above 0"),
     ("global_batch", "null", "is null"), ("model.view", "front", "dynamic"),
     ("data.keyframes", "nan", "must be 0 to"),
     ("data.keyframes", "-1", "must be 0 to"),
@@ -77,6 +78,40 @@ def test_a_view_that_is_none_of_the_candidates_is_refused(routes):
     config.model.view = (5,)
   with pytest.raises(errors.ConfigError, match="0 to 4"):
     build.model(config)
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(model__skill_experts=5), "skill_experts 5: .* labels go to 6; 7"),
+    (dict(model__num_views=3), "num_views 3: the data has 5"),
+    (dict(model__proprio_dim=9), "proprio_dim 9: the data has 10"),
+    (dict(model__action_dim=3), "action_dim 3: the data has 2"),
+    (dict(loss__skill_counts="[1, 1, 1]"), "holds 3 numbers.* 7 classes"),
+    (dict(data__labels_root=""), "no camera labels; give data.labels_root"),
+    (dict(data__labels_root="", loss__camera=0, camera_choice="argmax"),
+     "no skill labels"),
+    (dict(data__labels_root="", loss__camera=0, camera_choice="argmax",
+          loss__skill=0, skill_choice="label"), "skill_choice 'label'")])
+def test_a_model_that_does_not_fit_the_data_is_refused(routes, tmp_path,
+                                                       changes, words):
+  config = load(routes, **changes)
+  with pytest.raises(errors.ConfigError, match=words):
+    datasets.check_fits(config, windows(config, tmp_path))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, dict(data__labels_root="", loss__camera=0, loss__skill=0,
+             camera_choice="straight_through")])
+def test_labels_that_nobody_asks_for_may_be_absent(routes, tmp_path, changes):
+  config = load(routes, **changes)
+  datasets.check_fits(config, windows(config, tmp_path))
+
+
+def test_a_model_without_routers_asks_for_no_labels(routes, tmp_path):
+  config = load(routes, data__labels_root="", model__moe_layers=0,
+                skill_choice="label").unlock()
+  with config.model.ignore_type():
+    config.model.view = ()
+  datasets.check_fits(config, windows(config, tmp_path))
 
 
 def test_one_switch_sets_every_option_as_the_release(routes):
@@ -131,6 +166,21 @@ def test_the_releases_numbers_by_name(routes, tmp_path):
   assert datasets.statistics(other, str(tmp_path), train, save=False) == got
   with pytest.raises(errors.DataError, match="other statistics; remove it"):
     datasets.statistics(other, str(tmp_path), train, own=False)
+
+
+def test_numbers_that_are_stated_must_be_there(routes, tmp_path):
+  """Though the run that it starts from has some."""
+  first, second = tmp_path / "first", tmp_path / "second"
+  train = windows(load(routes), tmp_path)
+  for folder in (first, second):
+    folder.mkdir()
+  normalize.OFFICIAL_H10.save(str(first / "statistics.json"))
+  given = datasets.statistics(load(routes, init_from=first), str(second), train)
+  assert given == normalize.OFFICIAL_H10
+  config = load(routes, init_from=first, data__statistics="typo.json")
+  datasets.statistics(config, str(second), train)  # it has its own by now
+  with pytest.raises(errors.DataError, match="no statistics at typo.json"):
+    datasets.statistics(config, str(second), train, own=False)
 
 
 def test_numbers_of_another_horizon_need_the_option(routes, tmp_path):

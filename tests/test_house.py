@@ -12,6 +12,7 @@ from importlib import metadata
 import pytest
 from packaging import requirements, utils
 
+from configs import common
 from launch import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -116,10 +117,10 @@ def names_used(text):
 
 
 def test_every_config_key_has_a_reader():
-  common = cli.load_config(str(ROOT / "configs" / "common.py"))
+  config = cli.load_config(str(ROOT / "configs" / "common.py"))
   used = {name for path, text in program_sources().items()
           if path.parts[0] != "configs" for name in names_used(text)}
-  keys = {key.split(".")[-1] for key in cli.flatten(common)}
+  keys = {key.split(".")[-1] for key in common.flatten(config)}
   assert not keys - used
 
 

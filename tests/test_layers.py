@@ -67,6 +67,8 @@ SIDEWAYS = {
         "and begins with what that source holds",
     ("drivemoe_jax.init_from", "drivemoe_jax.weights.sources"):
         "a run may start from weights of any format",
+    ("drivemoe_jax.init_from", "drivemoe_jax.weights.read"):
+        "and says what of them it can do without",
     ("drivemoe_jax.inventory", "drivemoe_jax.build"):
         "what a run would be is told by its own parts",
     ("drivemoe_jax.plan", "drivemoe_jax.build"):

@@ -25,8 +25,10 @@ from drivemoe_jax import (
     step,
     train,
 )
+from launch import cli
 from tests.data_pipeline import fixtures
 from tests.small_run import (
+    CONFIG,
     Killed,
     assert_equal,
     interrupt,
@@ -270,6 +272,24 @@ def test_stage_2_starts_from_stage_1(routes, undisturbed, tmp_path):
   windows = datasets.windows(config, str(tmp_path), "val")
   theirs = build.load_run(str(undisturbed)).statistics
   assert datasets.statistics(config, str(tmp_path), windows) == theirs
+
+
+@pytest.mark.parametrize("key", ["init_missing", "init_extra"])
+def test_a_broken_pattern_is_told_before_any_data_are_read(key):
+  with pytest.raises(errors.ConfigError, match=r"'\*router\*' is no regex"):
+    init_from.source(cli.load_config(CONFIG, [f"--config.{key}='*router*'"]))
+
+
+def test_a_run_goes_on_without_what_it_started_from(routes, undisturbed,
+                                                   tmp_path):
+  source, workdir = tmp_path / "first", tmp_path / "second"
+  shutil.copytree(undisturbed, source)
+  begin = lambda updates: run(load(routes, ":stage=2", init_from=source,
+                                   total_updates=updates), workdir)
+  begin(1)
+  shutil.rmtree(source)
+  status, lines = begin(2)
+  assert status == 0 and lines[0].startswith("resume: step 1,")
 
 
 @pytest.mark.parametrize("changes, told", [

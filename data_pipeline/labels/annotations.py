@@ -47,12 +47,11 @@ class Record:
   def number(self, key):
     """Value as a float; null is NaN, which no rule's comparison accepts."""
     value = self.get(key)
-    if value is None:
-      return math.nan
-    if not isinstance(value, (int, float)):
-      raise errors.DataError(
-          f"{self.where}: {key} is {value!r}, want a number; {REMEDY}")
-    return float(value)
+    try:
+      return _real(value)
+    except (TypeError, OverflowError):
+      raise errors.DataError(f"{self.where}: {key} is {value!r:.80}, want a "
+                             f"number; {REMEDY}") from None
 
   def integer(self, key):
     """Value as an int, also if it was recorded as a string of digits."""
@@ -205,11 +204,20 @@ def _box(path, index, box, frame):
 
 
 def _vector(where, key, value):
-  if not isinstance(value, list) or len(value) != 3 or not all(
-      v is None or isinstance(v, (int, float)) for v in value):
-    raise errors.DataError(
-        f"{where}: {key} is {value!r}, want 3 numbers; {REMEDY}")
-  return tuple(math.nan if v is None else float(v) for v in value)
+  try:
+    if isinstance(value, list) and len(value) == 3:
+      return tuple(map(_real, value))
+  except (TypeError, OverflowError):
+    pass
+  raise errors.DataError(
+      f"{where}: {key} is {value!r:.80}, want 3 numbers; {REMEDY}")
+
+
+def _real(value):
+  """Float of a number, NaN of null; TypeError of anything else."""
+  if value is not None and not isinstance(value, (int, float)):
+    raise TypeError
+  return math.nan if value is None else float(value)
 
 
 def _matrix(where, rows):
@@ -217,9 +225,9 @@ def _matrix(where, rows):
     matrix = tuple(tuple(map(float, row)) for row in rows[:3])
     good = len(matrix) == 3 and all(
         len(row) == 4 and all(map(math.isfinite, row)) for row in matrix)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     good = False
   if not good:
-    raise errors.DataError(f"{where}: world2ego is {rows!r}, want a 4x4 "
+    raise errors.DataError(f"{where}: world2ego is {rows!r:.200}, want a 4x4 "
                            f"matrix of finite numbers; {REMEDY}")
   return matrix  # pyright: ignore[reportPossiblyUnboundVariable]

@@ -14,7 +14,7 @@ import dataclasses
 import json
 import os
 
-from data_pipeline import errors, reading, spec
+from data_pipeline import errors, reading, spec, writing
 from data_pipeline.labels import constants as consts
 
 FOLDERS = {"camera": "camera_labels", "skill": "scenario_labels"}
@@ -41,12 +41,12 @@ def write(folder, route, labels, c=consts.DEFAULTS):
   """
   made = header(len(labels.camera), labels.source, c)
   side = path_of(folder, "rules", route)
-  _write(side, json.dumps(made) + "\n")
+  writing.put(side, json.dumps(made) + "\n")
   for kind in FOLDERS:
     values = getattr(labels, kind)
-    _write(path_of(folder, kind, route), json.dumps(
+    writing.put(path_of(folder, kind, route), json.dumps(
         {str(t): value for t, value in enumerate(values)}, indent=4))
-  _write(side, json.dumps({
+  writing.put(side, json.dumps({
       **made, "camera": labels.camera_rule, "skill": labels.skill_rule})
       + "\n")
 
@@ -107,19 +107,3 @@ def read(folder, kind, route):
           f"{path}: unknown label {values[-1]!r} at frame {t}; known: "
           f"{', '.join(CLASS_OF_LABEL[kind])}; correct the file")
   return values
-
-
-def _write(path, text):
-  """Writes a text file whole or not at all."""
-  os.makedirs(os.path.dirname(path), exist_ok=True)
-  part = f"{path}.{os.getpid()}.part"
-  try:
-    with open(part, "w", encoding="utf-8") as file:
-      file.write(text)
-    os.replace(part, path)
-  except OSError as error:
-    if os.path.exists(part):
-      os.remove(part)
-    raise errors.DataError(
-        f"{path} cannot be written ({error.strerror}); free some space or "
-        "choose another --out") from None

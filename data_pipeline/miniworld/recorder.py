@@ -8,39 +8,25 @@ that exists is whole: a run that was killed goes on where it stopped. The same
 arguments give the same bytes with any number of processes.
 """
 
-import gzip
 import json
 import os
-import shutil
-
-import cv2
 
 from data_pipeline import errors, reading, writing
 from data_pipeline.miniworld import (
-  annotations,
   episode,
   handover,
-  labels,
   names,
   pool,
   scenarios,
   takeover,
+  worker,
 )
-from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import world as worlds
 
 FORMAT = 2           # one more whenever the same plan gives other bytes
-EVERY = 2            # ticks between saved frames: 10 Hz of 20 Hz
 MAX_FRAMES = 150
 QUALITY = 90         # of the JPEGs
 SEEDS = range(10)    # training seeds
 VAL_SEED = 9000      # first validation seed, far from training's
-LABELS = ("camera_labels", "scenario_labels")
-
-
-def route_name(scene, seed):
-  return (f"{scene.kind}_Town{scene.town_id}_Route{seed}"
-          f"_Weather{scene.weather}")
 
 
 def record(out_dir, scenario_types=None, seeds=SEEDS,
@@ -84,31 +70,46 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
   taken = {"routes": {}, "val_routes": []}
   if base:
     plan["base"], taken = takeover.finished(base, plan)
-  known = _claim(out_dir, plan)
+  known = _known(out_dir, plan)
   if known:
     return known
+  try:
+    os.makedirs(out_dir, exist_ok=True)
+  except OSError as error:
+    raise errors.StorageError(f"{out_dir}: {error.strerror}; choose a place "
+                              "that can be written") from None
+  with writing.alone(out_dir, "recorded"):  # two would clear each other's parts
+    known = _known(out_dir, plan)
+    if known:
+      return known
+    _claim(out_dir, plan)
+    return _record(out_dir, plan, drives, base, taken, workers, progress)
+
+
+def _record(out_dir, plan, drives, base, taken, workers, progress):
+  """Makes what is missing of a claimed folder; the summary of it all."""
   jobs = _jobs(out_dir, plan, drives)
   for name in taken["routes"]:
-    if not _frames(out_dir, name):
-      takeover.route(base, out_dir, name, LABELS)
-  names = {}
+    if not worker.frames_of(out_dir, name):
+      takeover.route(base, out_dir, name, worker.LABELS)
+  made = {}
   for done, (job, name) in enumerate(_run(jobs, workers), 1):  # pyright: ignore[reportGeneralTypeIssues]
-    names[job["kind"], job["seed"]] = name
+    made[job["kind"], job["seed"]] = name
     if progress:
       progress(done, len(jobs), name)
-  ordered = [(job["seed"], names[job["kind"], job["seed"]]) for job in jobs]
+  ordered = [(job["seed"], made[job["kind"], job["seed"]]) for job in jobs]
   val = [*taken["val_routes"],
          *(name for seed, name in ordered if seed in plan["val_seeds"])]
   every = [*taken["routes"], *(name for _, name in ordered)]
   writing.put(os.path.join(out_dir, "val_routes.txt"), "\n".join(val) + "\n")
-  summary = {"routes": {name: _frames(out_dir, name) for name in every},
-             "val_routes": val}
+  frames = {name: worker.frames_of(out_dir, name) for name in every}
+  summary = {"routes": frames, "val_routes": val}
   _write_plan(out_dir, plan, summary)  # last: it says that all is there
   return summary
 
 
 def _jobs(out_dir, plan, drives):
-  """Arguments of record_route for every route, the validation's last."""
+  """Arguments of worker.record_route for every route, the validation's last."""
   same = {"out_dir": out_dir, "size": plan["size"], "quality": plan["quality"],
           "max_frames": plan["max_frames"]}
   train = same | {"handover_frames": plan.get("handover_frames", 0),
@@ -127,7 +128,7 @@ def _jobs(out_dir, plan, drives):
 
 def _run(jobs, workers):
   if workers == 1:
-    yield from ((job, record_route(**job)) for job in jobs)
+    yield from ((job, worker.record_route(**job)) for job in jobs)
     return
   try:
     yield from pool.run(jobs, workers)
@@ -151,12 +152,20 @@ def _plan(scenario_types, seeds, val_seeds, size, quality, max_frames,
   if not seeds and not val_seeds:
     raise errors.ConfigError("no seeds, nothing to record; ask for at least "
                              "one training or validation route")
+  for what, some in (("seed", seeds), ("validation seed", val_seeds)):
+    if some and not 0 <= some[0] <= some[-1] < names.FIRST_TEST_SEED:
+      raise errors.ConfigError(
+          f"{what}s {some[0]} to {some[-1]}: take them from 0 to "
+          f"{names.FIRST_TEST_SEED - 1}; later ones are for tests in the loop")
+  if max_frames < 1 or (val_max_frames or 1) < 1:
+    raise errors.ConfigError(f"max_frames {max_frames}, val_max_frames "
+                             f"{val_max_frames}: must be 1 or more")
   if not 20 <= quality <= 95:
     raise errors.ConfigError(f"JPEG quality {quality} is outside 20..95")
   if min(size) < 32 or max(size) > 4096 or size[1] % 2:
     raise errors.ConfigError(f"image size {size[0]}x{size[1]}: use 32 to 4096 "
                              "pixels and an even height")
-  lead = handover.LEAD // EVERY
+  lead = handover.LEAD // worker.EVERY
   if handover_frames and handover_frames <= lead:
     raise errors.ConfigError(
         f"handover_frames {handover_frames}: the first {lead} are not the "
@@ -180,31 +189,35 @@ def _identity(drives, handover_frames):
                            "name a folder of drives", errors.DataError)
 
 
-def _claim(out_dir, plan):
-  """Makes the folders, or returns the summary of a complete recording."""
+def _known(out_dir, plan):
+  """Summary of a complete recording; None where there is less of this plan."""
   path = os.path.join(out_dir, "dataset.json")
-  if os.path.exists(path):
-    with open(path, encoding="utf-8") as file:
-      known = json.load(file)
-    if known.get("plan") != plan:
-      there = known.get("plan", {})
-      differ = "; ".join(
-          f"{key} {_brief(there.get(key))} there, {_brief(plan.get(key))} asked"
-          for key in there | plan if there.get(key) != plan.get(key))
-      raise errors.DataError(f"{path} is another recording ({differ}); "
-                             "choose another folder")
-    if known["summary"] and all(
-        _frames(out_dir, name) == frames
-        for name, frames in known["summary"]["routes"].items()):
-      return known["summary"]
-  elif os.path.isdir(out_dir) and (
-      set(os.listdir(out_dir)) - {os.path.basename(path) + writing.PART}):
+  if not os.path.exists(path):
+    return None
+  known = reading.json_file(path, "remove it, and it is written anew")
+  if known.get("plan") != plan:
+    there = known.get("plan", {})
+    differ = "; ".join(
+        f"{key} {_brief(there.get(key))} there, {_brief(plan.get(key))} asked"
+        for key in there | plan if there.get(key) != plan.get(key))
+    raise errors.DataError(f"{path} is another recording ({differ}); "
+                           "choose another folder")
+  whole = known.get("summary") and all(
+      worker.frames_of(out_dir, name) == frames
+      for name, frames in known["summary"]["routes"].items())
+  return known["summary"] if whole else None
+
+
+def _claim(out_dir, plan):
+  """Makes the folders of a plan in a folder that is empty or its own."""
+  name = "dataset.json"
+  if set(os.listdir(out_dir)) - {name + writing.PART, writing.LOCK} and (
+      not os.path.exists(os.path.join(out_dir, name))):
     raise errors.DataError(f"{out_dir} is not empty and holds no recording of "
                            "the miniworld; choose another folder")
   _write_plan(out_dir, plan, None)  # first: it says that the folder is ours
-  for folder in ("routes", *LABELS):
+  for folder in ("routes", *worker.LABELS):
     os.makedirs(os.path.join(out_dir, folder), exist_ok=True)
-  return None
 
 
 def _brief(value):
@@ -213,73 +226,6 @@ def _brief(value):
       isinstance(v, int) and v == value[0] + i for i, v in enumerate(value))):
     return f"{value[0]}..{value[-1]}"
   return value
-
-
-def _frames(out_dir, name):
-  """Frames of a route that is whole, else 0."""
-  folder = os.path.join(out_dir, "routes", name, "anno")
-  labelled = all(os.path.exists(os.path.join(out_dir, kind, name + ".json"))
-                 for kind in LABELS)
-  return len(os.listdir(folder)) if labelled and os.path.isdir(folder) else 0
-
-
-def record_route(out_dir, kind, seed, size, quality, max_frames,
-                 handover_frames, drives=None):
-  """Drives one scene and writes it, unless it is there; returns its name."""
-  world = worlds.World(size)
-  world.reset(kind, seed)
-  name = route_name(world.scene, seed)
-  if _frames(out_dir, name):
-    return name
-  if handover_frames:
-    known = drives and handover.hands_over(seed)
-    world, driver = handover.begin(
-        world, episode.controls(drives, kind, seed) if known else None)
-    if driver.careless:
-      max_frames = min(max_frames, handover_frames)
-  else:
-    driver = experts.Expert(world)
-  final = os.path.join(out_dir, "routes", name)
-  part = os.path.join(out_dir, f".part_{name}")
-  for leftover in (part, final):
-    shutil.rmtree(leftover, ignore_errors=True)
-  os.makedirs(os.path.join(part, "anno"))
-  for camera in world.cameras():
-    os.makedirs(os.path.join(part, "camera", camera))
-  frames = _drive(world, driver, part, quality, max_frames)
-  kinds = labels.of_scene(frames, world.scene)
-  for folder, values in zip(LABELS, kinds):
-    writing.put(os.path.join(out_dir, folder, name + ".json"), json.dumps(
-        {str(i): value for i, value in enumerate(values)}, indent=1))
-  os.replace(part, final)
-  return name
-
-
-def _drive(world, driver, folder, quality, max_frames):
-  """Runs the driver to the end; returns the Facts of every saved frame."""
-  state, frames = world.state(), []
-  while not state.finished and len(frames) < max_frames:
-    control = driver.control()
-    if state.tick % EVERY == 0:
-      _save(world, folder, len(frames), driver.asked, driver.emergency, quality)
-      frames.append(labels.facts(world, driver.asked, driver.emergency,
-                                 *annotations.affecting(world)))
-    state = world.step(control)
-  return frames
-
-
-def _save(world, folder, frame, control, emergency, quality):
-  for name, image in world.cameras().items():
-    path = os.path.join(folder, "camera", name, f"{frame:05d}.jpg")
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [
-        cv2.IMWRITE_JPEG_QUALITY, quality])
-    with open(path, "wb") as file:
-      file.write(data.tobytes())
-  anno = json.dumps(annotations.annotate(world, control, emergency))
-  with open(os.path.join(folder, "anno", f"{frame:05d}.json.gz"),
-            "wb") as file:
-    # mtime=0: the same frame is the same file at any hour.
-    file.write(gzip.compress(anno.encode(), compresslevel=3, mtime=0))
 
 
 def _write_plan(out_dir, plan, summary):

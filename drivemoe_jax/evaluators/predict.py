@@ -129,8 +129,8 @@ def with_images_of(batches, kept, order):
     order: [M] position j whose images window i is shown.
 
   Yields:
-    Batches in which row i holds window i's state, labels and id, but the
-    images of window order[i].
+    Batches in which row i holds window i's state and id, but the images of
+    window order[i].
   """
   start = 0
   for batch in batches:

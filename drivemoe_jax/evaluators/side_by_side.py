@@ -14,7 +14,8 @@ _LISTS = dict.fromkeys(("seconds", "at", "mean_up_to"), [schema.number])
 SCHEMA = {"windows_sha256": str, "horizon": schema.count, "n": schema.count,
           "open_loop": dict.fromkeys(METRICS, schema.Maybe(schema.number))
           | {"protocol": schema.Maybe(_LISTS)}}
-SETTINGS = ("flow_steps", "seed")  # another value is worth knowing
+# Another value is worth knowing.
+SETTINGS = ("flow_steps", "seed", "noise_scale")
 DEFINITIONS = {
     "difference": "second - first, in metres (official_mse in square metres): "
                   "negative where the second is better",

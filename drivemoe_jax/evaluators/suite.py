@@ -14,7 +14,7 @@ SPEED = 0  # column of the proprioception
 
 
 def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
-             batch_size=32, progress=lambda text: None):
+             batch_size=32, skip_cap=0.0, progress=lambda text: None):
   """Scores a model.
 
   Args:
@@ -25,13 +25,14 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
     limit: evaluate at most so many windows, evenly spread.
     seed: of the image shuffle and of the blind MLP.
     batch_size: of the official numbers.
+    skip_cap: share of the windows that the loader may leave out.
     progress: called with a line of text now and then.
 
   Returns:
     (scores for evaluation.json, arrays for predictions.npz).
 
   Raises:
-    DataError: there is no window to evaluate.
+    DataError: there is no window to evaluate, or too many are unreadable.
   """
   if not len(windows):
     raise errors.DataError(
@@ -42,7 +43,13 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
     return lambda done: progress(f"{what}: {done} of {len(ids)} windows")
 
   seen = prediction.collect(predict, load(ids), counted("planning"))
-  ids = seen["sample_id"]  # the loader may have left unreadable ones out
+  asked, ids = len(ids), seen["sample_id"]
+  left_out = asked - len(ids)  # unreadable ones, where the loader skips those
+  allowed = int(np.ceil(skip_cap * asked))
+  if left_out > allowed or not len(ids):
+    raise errors.DataError(
+        f"{left_out} of {asked} windows have unreadable images, skip_cap "
+        f"{skip_cap:g} allows {allowed}; repair the routes")
   arrays = _facts(windows, ids) | _plans(seen, to_metres)
   arrays["constant_velocity"] = yardsticks.constant_velocity(
       arrays["speed"], arrays["gt"].shape[1])
@@ -58,7 +65,7 @@ def evaluate(predict, load, windows, train, *, to_metres, limit=None, seed=0,
         counted("planning with shuffled images"))
     arrays["shuffled"] = to_metres(other["predicted_action"])
   scores = _scores(arrays, seen, other, fit, batch_size)
-  return scores, arrays
+  return scores | {"left_out": left_out}, arrays
 
 
 def _exchange(route, seed, progress):

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from drivemoe_jax.models import attention_blocks, precision
+from drivemoe_jax.models.attention_blocks import TINY, product
 
 # exp() of it, summed over any sequence, is finite in float32. Scores capped
 # below it do without the pass that looks for each row's maximum.
 LARGEST_CAP = 80.0
-_TINY = jnp.finfo(jnp.float32).tiny
 
 
 def attend(q, k, v, allowed=None, softcap=0.0):
@@ -49,7 +49,7 @@ def _attend(q, k, v, allowed, softcap):
 
 
 def _forward(q, k, v, allowed, softcap):
-  scores = _product("btkgh,bskh->bkgts", q, k) * q.shape[-1] ** -0.5
+  scores = product("btkgh,bskh->bkgts", q, k) * q.shape[-1] ** -0.5
   if softcap:
     scores = softcap * jnp.tanh(scores / softcap)
   if allowed is not None:
@@ -59,9 +59,9 @@ def _forward(q, k, v, allowed, softcap):
     scores = scores - scores.max(-1, keepdims=True)
   e = jnp.exp(scores)                                    # [B,K,G,T,S] float32
   total = e.sum(-1)
-  share = jnp.where(total > 0.0, 1.0 / jnp.maximum(total, _TINY), 0.0)
+  share = jnp.where(total > 0.0, 1.0 / jnp.maximum(total, TINY), 0.0)
   e = e.astype(q.dtype)
-  out = _product("bkgts,bskh->bkgth", e, v) * share[..., None]
+  out = product("bkgts,bskh->bkgth", e, v) * share[..., None]
   out = out.astype(v.dtype)
   return out.transpose(0, 3, 1, 2, 4), (q, k, v, e, share, out)
 
@@ -72,20 +72,16 @@ def _backward(softcap, kept, dout):
   dout = dout.transpose(0, 2, 3, 1, 4)                   # [B,K,G,T,H]
   delta = jnp.sum(dout.astype(jnp.float32) * out.astype(jnp.float32), -1)
   shared = (dout.astype(jnp.float32) * share[..., None]).astype(dout.dtype)
-  dv = _product("bkgts,bkgth->bskh", e, shared)
-  ds = _product("bkgth,bskh->bkgts", dout, v) - delta[..., None]
+  dv = product("bkgts,bkgth->bskh", e, shared)
+  ds = product("bkgth,bskh->bkgts", dout, v) - delta[..., None]
   e = e.astype(jnp.float32)
   ds = ds * (e * share[..., None])
   if softcap:  # the capped score is log e; where e is 0, so is ds
-    ds = ds * (1.0 - (jnp.log(jnp.maximum(e, _TINY)) / softcap) ** 2)
+    ds = ds * (1.0 - (jnp.log(jnp.maximum(e, TINY)) / softcap) ** 2)
   ds = (ds * q.shape[-1] ** -0.5).astype(q.dtype)
-  dq = _product("bkgts,bskh->btkgh", ds, k)
-  dk = _product("bkgts,btkgh->bskh", ds, q)
+  dq = product("bkgts,bskh->btkgh", ds, k)
+  dk = product("bkgts,btkgh->bskh", ds, q)
   return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), None
 
 
 _attend.defvjp(_forward, _backward)
-
-
-def _product(equation, x, y):
-  return precision.einsum(equation, x, y, dtype=x.dtype, out=jnp.float32)

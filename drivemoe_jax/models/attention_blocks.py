@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from drivemoe_jax.models import precision
 
 CACHED = 2**20                 # scores that a cache holds, about
-_TINY = jnp.finfo(jnp.float32).tiny
+TINY = jnp.finfo(jnp.float32).tiny
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -68,7 +68,7 @@ def _over_heads(head, allowed, k, v, q, *more):
 
 def _exponentials(q, k, allowed, softcap):
   """exp of the scores less a constant of the row, slope of the cap: [T,S]."""
-  scores = _product("th,sh->ts", q, k) * q.shape[-1] ** -0.5
+  scores = product("th,sh->ts", q, k) * q.shape[-1] ** -0.5
   slope = 1.0
   if softcap:  # bounded, so that exp needs no maximum
     level = jnp.tanh(scores / softcap)
@@ -84,8 +84,8 @@ def _head(q, k, v, allowed, softcap):
   """[T,H], 2x [S,H], [T,S] -> [T,H] and 1/sum of the exponentials [T]."""
   e, _ = _exponentials(q, k, allowed, softcap)
   total = e.sum(-1)
-  share = jnp.where(total > 0.0, 1.0 / jnp.maximum(total, _TINY), 0.0)
-  out = _product("ts,sh->th", e.astype(v.dtype), v) * share[:, None]
+  share = jnp.where(total > 0.0, 1.0 / jnp.maximum(total, TINY), 0.0)
+  out = product("ts,sh->th", e.astype(v.dtype), v) * share[:, None]
   return out.astype(v.dtype), share
 
 
@@ -94,12 +94,13 @@ def _head_gradient(q, out, share, dout, k, v, allowed, softcap):
   e, slope = _exponentials(q, k, allowed, softcap)
   p = e * share[:, None]
   delta = jnp.sum(dout.astype(jnp.float32) * out.astype(jnp.float32), -1)
-  ds = p * slope * (_product("th,sh->ts", dout, v) - delta[:, None])
+  ds = p * slope * (product("th,sh->ts", dout, v) - delta[:, None])
   ds = (ds * q.shape[-1] ** -0.5).astype(q.dtype)
-  grads = (_product("ts,sh->th", ds, k), _product("ts,th->sh", ds, q),
-           _product("ts,th->sh", p.astype(dout.dtype), dout))
+  grads = (product("ts,sh->th", ds, k), product("ts,th->sh", ds, q),
+           product("ts,th->sh", p.astype(dout.dtype), dout))
   return tuple(g.astype(q.dtype) for g in grads)
 
 
-def _product(equation, x, y):
+def product(equation, x, y):
+  """einsum in the type of x, summed and given in float32."""
   return precision.einsum(equation, x, y, dtype=x.dtype, out=jnp.float32)

@@ -1,6 +1,6 @@
 """Sizes and choices of a model that contradict each other, told before use."""
 
-from drivemoe_jax.models import attention, experts, precision, siglip
+from drivemoe_jax.models import attention, experts, joint, precision, siglip
 
 
 def check(model):
@@ -14,6 +14,15 @@ def check(model):
     raise ValueError(f"vision_stem \"conv\": patch_size {m.patch_size} and "
                      f"vision_width {m.vision_width} must be multiples of "
                      f"{siglip.REDUCED}")
+  if m.layers < 2:
+    raise ValueError(f"layers {m.layers}: must be 2 or more")
+  joint.groups(m.layers, m.moe_layers)
+  if m.vision_width % m.vision_heads:
+    raise ValueError(f"vision_width {m.vision_width} is no multiple of "
+                     f"vision_heads {m.vision_heads}")
+  for name in ("head_dim", "time_width" if m.adaptive else "expert_width"):
+    if getattr(m, name) % 2:
+      raise ValueError(f"{name} {getattr(m, name)}: must be even")
   if m.moe_layers and not 1 <= m.top_k <= m.skill_experts:
     raise ValueError(f"top_k {m.top_k} must lie in 1..skill_experts = "
                      f"{m.skill_experts}")

@@ -162,7 +162,7 @@ class DriveMoE(nn.Module):
         gumbel=gumbel, dropout=dropout)
     velocity, out, _ = self.velocity(
         vlm, valid, proprio, noisy_action, time,
-        skill=_skill_label(skill_choice, skill))
+        skill=_skill_label(skill_choice, skill) if self.moe_layers else None)
     return velocity, seen | out
 
   def encode(self, images):

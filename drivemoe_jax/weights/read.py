@@ -60,6 +60,15 @@ class Allowed:
   extra: str = ""
   only: str = ""
 
+  def __post_init__(self):
+    for pattern in (self.missing, self.extra):
+      try:
+        re.compile(pattern)
+      except re.error as error:
+        raise errors.ConfigError(
+            f"{pattern!r} is no regex ({error}); write .*bias, not *bias"
+            ) from None
+
 
 STRICT = Allowed()
 

@@ -72,7 +72,8 @@ def draws(model, config, batch, step):
 
   from drivemoe_jax import step as steps
   key = jax.random.split(jax.random.fold_in(jax.random.key(0), step))[0]
-  drawn = steps.draw(key, batch, model, config.flow.time_sampling)
+  drawn = steps.draw(key, batch, model, config.flow.time_sampling,
+                     config.flow.sigma_min)
   return {name: np.array(drawn[name]) for name in ("time", "noise")}
 
 

@@ -25,9 +25,8 @@ LOOK_EVERY_S = 2.0
 
 def add_arguments(parser):
   parser.add_argument("--config", default="configs/tiny.py",
-                      help="whose model is served")
-  parser.add_argument("--image-size", type=int, metavar="PIXELS",
-                      help="of the model; default: the config's")
+                      help="whose model is served; override with "
+                      "--config.key=value")
   parser.add_argument("--calls", type=int, default=100,
                       help="timed calls of each kind")
   parser.add_argument("--threads", type=int, default=2,
@@ -42,7 +41,7 @@ def run(args, say):
   """Returns {"rows": [...], "ok", "machine", ...}."""
   flags.check_positive(args, "calls", "threads", "clients")
   about = {"machine": rows.machine(), "config": args.config,
-           "image_size": args.image_size}
+           "overrides": args.overrides}
   with served(args, say) as (process, policy):
     if args.soak:
       return about | _soak(args, process, policy, say)
@@ -155,7 +154,7 @@ def served(args, say):
   context = multiprocessing.get_context("spawn")
   ours, theirs = context.Pipe()
   child = context.Process(target=_serve, args=(
-      theirs, args.config, args.image_size, args.clients), daemon=True)
+      theirs, args.config, args.overrides, args.clients), daemon=True)
   say("bench: compiling the policy")
   child.start()
   theirs.close()
@@ -174,10 +173,10 @@ def served(args, say):
     child.join(20)
 
 
-def _serve(pipe, path, image_size, clients):
+def _serve(pipe, path, overrides, clients):
   """Runs in the new process: a random policy until the pipe closes."""
   from drivemoe_jax import serve
-  policy = random_policy(path, image_size)
+  policy = random_policy(path, overrides)
   policy.warmup(clients)
   limits = serve.Limits(batch=clients, clients=clients + 1, rate_hz=1e4)
   with serve.in_background(serve.Server(policy, limits=limits)) as port:
@@ -186,15 +185,13 @@ def _serve(pipe, path, image_size, clients):
       pipe.recv()
 
 
-def random_policy(path, image_size=None):
+def random_policy(path, overrides=()):
   """A policy.Policy of a config's model with random parameters."""
   import jax
 
   from data_pipeline import normalize
   from drivemoe_jax import build, policy
   from drivemoe_jax import step as steps
-  overrides = ([f"--config.model.image_size={image_size}"] if image_size
-               else [])
   config = cli.load_config(path, overrides)
   model, rng = build.model(config), np.random.default_rng(0)
   params = jax.tree.map(

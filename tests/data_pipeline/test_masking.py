@@ -8,14 +8,14 @@ from data_pipeline import masking
 @pytest.mark.parametrize("name", [
     "token", "HF_TOKEN", "WANDB_API_KEY", "wandb.apikey", "api-key",
     "data.password", "AWS_SECRET_ACCESS_KEY", "GOOGLE_CREDENTIALS",
-    "auth_token", "client_secret"])
+    "auth_token", "client_secret", "hfToken", "wandb.wandbApiKey"])
 def test_a_secret_is_known_by_its_name(name):
   assert masking.mask({name: "hunter2"}) == {name: masking.MASK}
 
 
 @pytest.mark.parametrize("name", [
     "tokenizer", "text_len", "keep_last", "key", "tokenizer_path", "author",
-    "api_key_file", "secretary", "routing"])
+    "api_key_file", "secretary", "routing", "apiKeyFile"])
 def test_an_ordinary_name_keeps_its_value(name):
   assert masking.mask({name: "hunter2"}) == {name: "hunter2"}
 
@@ -39,6 +39,8 @@ def test_passwords_within_addresses_are_hidden():
       "PROXY": "http://***@proxy:80/x"}
   assert masking.mask({"root": "gs://bucket/a@b"}) == {
       "root": "gs://bucket/a@b"}
+  assert masking.mask({"roots": ["s3://a:b@c/d", ("x", 1)]}) == {
+      "roots": ["s3://***@c/d", ("x", 1)]}
 
 
 def test_a_command_line_is_hidden_by_its_flags_names():

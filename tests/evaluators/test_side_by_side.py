@@ -20,7 +20,8 @@ def evaluation(offset, *, horizon=21, windows=4, **changes):
   yardstick = {"open_loop": part, "model_lower_by_percent": 0.0,
                "model_ratio": {}}
   return {
-      "step": 9, "split": "val", "flow_steps": 10, "seed": 0, "n": windows,
+      "step": 9, "split": "val", "flow_steps": 10, "noise_scale": 1.0,
+      "seed": 0, "n": windows,
       "routes": 1, "horizon": horizon, "hz": 10, "windows_sha256": digest,
       "open_loop": part | open_loop.official(gt + offset, gt, gt, gt, 2),
       "routers": {}, "shuffled_images": None,
@@ -52,11 +53,16 @@ def test_a_horizon_without_the_protocol_is_compared_without():
   assert "Avg" not in side_by_side.table(found, ("a", "b"))
 
 
-def test_other_settings_are_told():
-  found = side_by_side.compare(evaluation(1.0), evaluation(1.0, flow_steps=5))
-  assert found["settings"] == {"flow_steps": [10, 5]}
-  assert "W-DATA: flow_steps is 10 against 5" in side_by_side.table(
-      found, ("a", "b"))
+@pytest.mark.parametrize("name, there, here", [
+    ("flow_steps", 10, 5), ("noise_scale", 1.0, 0.5), ("seed", 0, 3)])
+def test_other_settings_are_told(name, there, here):
+  found = side_by_side.compare(evaluation(1.0), evaluation(1.0, **{name: here}))
+  assert found["settings"] == {name: [there, here]}
+  told = side_by_side.table(found, ("a", "b"))
+  assert f"W-DATA: {name} is {there} against {here}" in told
+  same = side_by_side.compare(evaluation(1.0), evaluation(1.0))
+  assert not same["settings"] and "W-DATA" not in side_by_side.table(
+      same, ("a", "b"))
 
 
 def test_run_folders_and_files_are_read_alike(tmp_path):

@@ -143,6 +143,32 @@ def test_windows_without_labels_still_drive():
   assert not any(scores["open_loop"]["per_skill"].values())
 
 
+def unreadable(of, count):
+  """A loader that cannot read the first `count` windows."""
+  def load(ids):
+    for batch in worlds.loader(of, 32)(ids):
+      yield batch | {"valid": batch["valid"] & (batch["sample_id"] >= count)}
+  return load
+
+
+@pytest.mark.parametrize("count, cap, told", [
+    (2, 0.0, "2 of 160 windows .* allows 0"), (2, 0.001, "allows 1"),
+    (160, 1.0, "160 of 160")])
+def test_no_score_of_a_few_readable_windows(count, cap, told):
+  of = worlds.windows()
+  with pytest.raises(errors.DataError, match=told):
+    suite.evaluate(worlds.blind, unreadable(of, count), of, of,
+                   to_metres=lambda a: a, skip_cap=cap)
+
+
+def test_windows_left_out_are_counted(sighted):
+  of = worlds.windows()
+  scores, _ = suite.evaluate(worlds.blind, unreadable(of, 2), of, of,
+                             to_metres=lambda a: a, skip_cap=0.01)
+  assert (scores["n"], scores["left_out"]) == (158, 2)
+  assert sighted[0]["left_out"] == 0
+
+
 def test_no_window_is_an_error():
   with pytest.raises(errors.DataError, match="no window to evaluate"):
     run(worlds.blind, worlds.windows(routes=0))

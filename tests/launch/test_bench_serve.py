@@ -87,7 +87,8 @@ def test_what_cannot_be_timed_is_refused(capsys):
 
 
 def test_the_random_policy_plans():
-  policy = serve.random_policy("configs/tiny.py", 12)
+  policy = serve.random_policy("configs/tiny.py",
+                               ["--config.model.image_size=12"])
   observation = serve.observe(policy.metadata, 3)
   assert policy.check(observation) and policy.metadata["image_size"] == 12
   assert np.asarray(policy.example()["images"]).shape == (7, 12, 12, 3)

@@ -36,3 +36,11 @@ def test_errors_of_ours_have_their_codes_and_others_their_traceback():
     raise OSError("no file is named")
   with pytest.raises(OSError, match="no file"):
     command(broken)([])
+
+
+@pytest.mark.parametrize("text", ['{"seed": null}', "seed = 0", "def ("])
+def test_a_file_that_is_no_config_is_told(tmp_path, text):
+  path = tmp_path / "config.json"
+  path.write_text(text)
+  with pytest.raises(errors.ConfigError, match=f"{path} is no config file"):
+    cli.load_config(str(path))

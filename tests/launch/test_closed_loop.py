@@ -64,6 +64,14 @@ def test_flags_without_an_effect_are_refused(run, capsys, flags, words):
   assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", [
+    ["--report"], ["--limit", 3], ["--split", "val"], ["--step", 5],
+    ["--seed", 0], ["--steps", 3], ["--noise-scale", 0], ["--closed-loop"]])
+def test_flags_of_a_run_are_not_for_a_comparison(run, capsys, flag):
+  assert call("--compare", run, run, *flag) == 2
+  assert f"{flag[0]} is not for --compare" in capsys.readouterr().err
+
+
 def test_no_server_is_told(run, capsys, monkeypatch):
   monkeypatch.setattr(closed_loop, "WAIT_S", 0.0)
   assert call("--workdir", run, "--closed-loop", "--against",

@@ -54,3 +54,12 @@ def test_nothing_is_overwritten_and_no_horizon_mistaken(flags, tmp_path,
   longer = [*flags, "--config.model.horizon=21"]
   assert command.main([*longer, "--check", path]) == 3
   assert "horizon 10, this run has horizon 21" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what, flag", [
+    ("--out", ["--split", "val"]), ("--check", ["--overwrite"])])
+def test_a_flag_without_an_effect_is_refused(flags, tmp_path, capsys, what,
+                                             flag):
+  assert command.main([*flags, what, str(tmp_path / "s.json"), *flag]) == 2
+  assert f"{flag[0]} is not for {what}" in capsys.readouterr().err
+  assert not (tmp_path / "s.json").exists()

@@ -31,6 +31,20 @@ def test_routes_of_a_handover_have_their_own_length(tmp_path, capsys):
   assert "1 routes, 6 frames" in capsys.readouterr().out
 
 
+def test_a_recording_holds_another_one_and_bytes_follow_the_quality(tmp_path):
+  flags = ("--scenarios", "TJunction", "--train-seeds", 1, "--val-seeds", 0,
+           "--size", "64x36", "--workers", 1, "--max-frames", 2)
+  first, both = tmp_path / "first", tmp_path / "both"
+  assert call("--out", first, *flags, "--seed", 1, "--quality", 95) == 0
+  assert call("--out", both, *flags, "--seed", 2, "--quality", 20,
+              "--base", first) == 0
+  size = lambda route: sum(f.stat().st_size for f in route.rglob("*.jpg"))
+  one, two = sorted((both / "routes").iterdir())
+  assert "_Route1_" in one.name and "_Route2_" in two.name
+  assert size(two) < 0.6 * size(one)
+  assert call("--out", tmp_path / "x", *flags, "--quality", 10) == 2
+
+
 def test_a_run_may_drive_until_the_expert_takes_over(tmp_path, monkeypatch,
                                                      capsys):
   monkeypatch.setattr(closed_loop.build, "load_run", lambda *_: None)

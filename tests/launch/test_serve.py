@@ -67,6 +67,7 @@ def test_it_warms_up_listens_answers_and_ends_when_told(tmp_path):
 @pytest.mark.parametrize("args, text", [
     (["--host", "0.0.0.0"], "lets other machines in; give --api-key-file"),
     (["--max-batch", "0"], "--max-batch 0: must be positive"),
+    (["--max-clients", "0"], "--max-clients 0: must be positive"),
     (["--max-rate", "-1"], "--max-rate -1.0: must be positive"),
     (["--api-key-file", "nowhere"], "No such file"),
     ([], "config.json")])

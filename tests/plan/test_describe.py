@@ -51,6 +51,23 @@ def test_without_a_compiler_the_plan_is_analytic(capsys, monkeypatch):
   assert result["method"] == "analytic" and result["libtpu"] is None
 
 
+@pytest.mark.parametrize("flags, words", [
+    (("--what", "sample", "--mesh", "fsdp=4"), "--mesh is not for --what"),
+    (("--what", "sample", "--slices", "2"), "--slices is not for --what"),
+    (("--hlo", "x.txt", "--analytic"), "--hlo is not for --analytic")])
+def test_a_flag_without_an_effect_is_refused(capsys, flags, words):
+  assert plan.main(["--config", "configs/tiny.py", "--topology", "v5e:2x2",
+                    *flags]) == 2
+  assert words in capsys.readouterr().err
+
+
+def test_a_program_that_nobody_compiles_is_not_written(capsys, monkeypatch):
+  monkeypatch.setattr(compiled, "libtpu_version", lambda: None)
+  assert plan.main(["--config", "configs/tiny.py", "--topology", "v5e:2x2",
+                    "--hlo", "x.txt"]) == 2
+  assert "--hlo needs libtpu" in capsys.readouterr().err
+
+
 def test_arguments_are_the_state_in_its_shards(capsys):
   held = lambda *flags: tiny(
       capsys, "--topology", "v5e:2x2", "--batch-per-chip", "1",

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 
-from data_pipeline import errors, reading
+from data_pipeline import errors, reading, schema
 from drivemoe_jax.evaluators.bench2drive import route_sets
 
 KINDS = (
@@ -234,15 +234,15 @@ def record_of(entry):
 
 def _state(path, document, records):
   """Warnings about a file as a whole: stopped early, or totals of its own."""
-  progress = document["_checkpoint"].get("progress") or []
-  if len(progress) == 2 and progress[0] != progress[1]:
-    yield f"{path} stopped at {progress[0]} of {progress[1]} routes"
+  match document["_checkpoint"].get("progress"):
+    case [done, total] if done != total:
+      yield f"{path} stopped at {done} of {total} routes"
   score, share = document.get("driving score"), document.get("success rate")
   own = {
       "driving score": (score, sum(r.composed for r in records)),
       "success rate": (share, sum(r.success for r in records))}
   for name, (said, total) in own.items():
     made = total / route_sets.divisor([r.number for r in records])
-    if isinstance(said, (int, float)) and not abs(said - made) < 1e-6:
+    if schema.number(said) and not abs(said - made) < 1e-6:
       yield (f"{path} says {name} {said:g}, its records make {made:g}: it was "
              "edited, or not merged by the official script")

@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(os, "replace", refuse)
-  with pytest.raises(errors.DataError, match="No space left"):
+  with pytest.raises(errors.StorageError, match="No space left"):
     write(root, out)
   assert snapshot(out) == {}
 

@@ -11,7 +11,7 @@ import pytest
 
 from data_pipeline.labels import compare, files
 from data_pipeline.miniworld import annotations as miniworld
-from data_pipeline.miniworld import expert, names, recorder, world
+from data_pipeline.miniworld import expert, names, recorder, worker, world
 from data_pipeline.miniworld import labels as scripts
 from tests.data_pipeline.labels import drives
 
@@ -25,7 +25,7 @@ def drive(kind, seed):
   driver = expert.Expert(place)
   while not state.finished and len(moments) < recorder.MAX_FRAMES:
     control = driver.control()
-    if state.tick % recorder.EVERY == 0:
+    if state.tick % worker.EVERY == 0:
       moments.append(json.loads(json.dumps(
           miniworld.annotate(place, driver.asked, driver.emergency))))
       facts.append(scripts.facts(place, driver.asked, driver.emergency,

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline import bench2drive, ticks
 from data_pipeline.miniworld import expert as experts
-from data_pipeline.miniworld import handover, recorder, referee
+from data_pipeline.miniworld import handover, recorder, referee, worker
 from data_pipeline.miniworld import world as worlds
 
 SIZE = (64, 36)
@@ -99,7 +99,7 @@ def test_where_none_goes_well_the_drive_is_a_whole_one(monkeypatch):
 
 def test_every_eighth_seed_begins_on_the_brake():
   world, driver = begun(SCENE[0], 8)
-  assert driver.careless is None and not world.state().tick % recorder.EVERY
+  assert driver.careless is None and not world.state().tick % worker.EVERY
   while world.state().tick < ticks.TICKS - 1:
     assert driver.control() == worlds.Control(brake=1.0)
     state = world.step(driver.control())
@@ -134,5 +134,5 @@ def test_a_recording_begins_before_its_handover(tmp_path):
   world, driver = begun(*SCENE)
   for _ in range(handover.LEAD):
     world.step(driver.careless.control(world))
-  np.testing.assert_allclose(route.position[handover.LEAD // recorder.EVERY],
+  np.testing.assert_allclose(route.position[handover.LEAD // worker.EVERY],
                              world.state().position)

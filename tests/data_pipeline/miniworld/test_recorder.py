@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import bench2drive, errors, windows
-from data_pipeline.miniworld import cameras, recorder
+from data_pipeline import bench2drive, errors, windows, writing
+from data_pipeline.miniworld import cameras, recorder, worker
 
 SETTINGS = dict(scenario_types=["TJunction", "ParkedObstacle"], seeds=[0],
                 val_seeds=[9000], size=(64, 36), max_frames=14)
@@ -53,7 +53,7 @@ def test_it_has_the_official_layout(recorded):
       assert files == [f"{i:05d}.jpg" for i in range(14)]
     with Image.open(f"{folder}/routes/{name}/camera/rgb_front/00003.jpg") as i:
       assert i.size == (64, 36) and i.mode == "RGB"
-    for kind in recorder.LABELS:
+    for kind in worker.LABELS:
       with open(f"{folder}/{kind}/{name}.json") as file:
         assert list(json.load(file)) == [str(i) for i in range(14)]
 
@@ -120,11 +120,26 @@ def test_another_recording_or_somebody_elses_folder_is_refused(copy, tmp_path):
 @pytest.mark.parametrize("change, word", [
     ({"scenario_types": ["TJunctoin"]}, "TJunction"),
     ({"val_seeds": [0]}, "disjoint"), ({"quality": 10}, "quality"),
+    ({"seeds": [20000]}, "0 to 19999"), ({"val_seeds": [-1, 3]}, "-1 to 3"),
+    ({"max_frames": 0}, "max_frames 0"), ({"val_max_frames": -2}, "1 or more"),
     ({"size": (64, 35)}, "64x35"), ({"seeds": [], "val_seeds": []}, "seeds")])
 def test_bad_arguments_write_nothing(tmp_path, change, word):
   with pytest.raises(errors.ConfigError, match=word):
     recorder.record(str(tmp_path / "x"), workers=1, **SETTINGS | change)
   assert not (tmp_path / "x").exists()
+
+
+def test_two_recorders_do_not_fill_one_folder(tmp_path):
+  out = str(tmp_path)
+  with writing.alone(out, "recorded"), pytest.raises(
+      errors.ConfigError, match="being recorded by process"):
+    recorder.record(out, workers=1, **SETTINGS)
+  assert os.listdir(out) == [writing.LOCK]
+
+
+def test_a_folder_that_is_whole_may_be_held(copy):
+  with writing.alone(copy, "recorded"):
+    assert recorder.record(copy, workers=1, **SETTINGS)["routes"]
 
 
 def test_a_kill_before_the_first_file_leaves_a_folder_to_go_on_in(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import common
 from data_pipeline import errors
 from drivemoe_jax import build, datasets
 from drivemoe_jax.evaluators.ablation import variants
@@ -53,7 +54,7 @@ def test_no_variant_is_slower_than_those_that_are_timed():
 
 
 def test_variants_differ_in_what_they_say_alone():
-  flat = lambda c: {key: value for key, value in cli.flatten(c).items()}
+  flat = common.flatten
   full = flat(config(variants.BY_NAME["trajectory"]))
   for variant in variants.VARIANTS:
     other = flat(config(variant))
