@@ -138,7 +138,7 @@ def _check_finite(values, step, config, last_healthy):
   if bad >= config.max_skipped:
     raise errors.NumericsError(
         f"{bad} non-finite updates in a row at step {step} of seed "
-        f"{config.seed}. Last healthy step: {last_healthy()} (kept). Look at "
+        f"{config.seed}. Last healthy: {last_healthy()} (kept). Look at "
         "the samples of these steps, which skipped.jsonl names, or train with "
         "a lower learning rate in another --workdir")
 

@@ -12,9 +12,6 @@ from importlib import metadata
 import pytest
 from packaging import requirements, utils
 
-from configs import common
-from launch import cli
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("data_pipeline", "drivemoe_jax", "configs", "launch")
 # Distribution -> the name it is imported by, where the two differ.
@@ -103,25 +100,6 @@ def test_the_index_and_the_links_of_the_readme_lead_somewhere():
                for place in ("", "drivemoe_jax", "data_pipeline")), name
   for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
     assert (ROOT / link).exists(), link
-
-
-def names_used(text):
-  """Attributes, arguments and one-word strings of a source, not its prose."""
-  for node in ast.walk(ast.parse(text)):
-    if isinstance(node, ast.Attribute):
-      yield node.attr
-    elif isinstance(node, ast.keyword):
-      yield node.arg
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-      yield node.value
-
-
-def test_every_config_key_has_a_reader():
-  config = cli.load_config(str(ROOT / "configs" / "common.py"))
-  used = {name for path, text in program_sources().items()
-          if path.parts[0] != "configs" for name in names_used(text)}
-  keys = {key.split(".")[-1] for key in common.flatten(config)}
-  assert not keys - used
 
 
 def test_files_are_short_and_say_what_they_are_for():

@@ -73,6 +73,7 @@ def record(out_dir, scenario_types=None, seeds=SEEDS,
   known = _known(out_dir, plan)
   if known:
     return known
+  _check_free(out_dir)
   try:
     os.makedirs(out_dir, exist_ok=True)
   except OSError as error:
@@ -208,13 +209,17 @@ def _known(out_dir, plan):
   return known["summary"] if whole else None
 
 
-def _claim(out_dir, plan):
-  """Makes the folders of a plan in a folder that is empty or its own."""
+def _check_free(out_dir):
+  """Refuses a folder that somebody else filled."""
   name = "dataset.json"
-  if set(os.listdir(out_dir)) - {name + writing.PART, writing.LOCK} and (
-      not os.path.exists(os.path.join(out_dir, name))):
+  there = set(os.listdir(out_dir)) if os.path.isdir(out_dir) else set()
+  if name not in there and there - {name + writing.PART, writing.LOCK}:
     raise errors.DataError(f"{out_dir} is not empty and holds no recording of "
                            "the miniworld; choose another folder")
+
+
+def _claim(out_dir, plan):
+  """Makes the folders of a plan."""
   _write_plan(out_dir, plan, None)  # first: it says that the folder is ours
   for folder in ("routes", *worker.LABELS):
     os.makedirs(os.path.join(out_dir, folder), exist_ok=True)
