@@ -198,7 +198,7 @@ def check_fits(config, train):
           f"loss.{name} {loss[name]:g} and {name}_choice "
           f"{config[f'{name}_choice']!r}, but the data has no {name} labels; "
           f"give data.labels_root, or set loss.{name}=0 and another choice")
-    if labels is not None and labels.max() >= m[size]:
+    if labels is not None and labels.max(initial=0) >= m[size]:
       raise errors.ConfigError(
           f"model.{size} {m[size]}: the data's {name} labels go to "
           f"{labels.max()}; {len(classes)} tell them all apart")

@@ -1,5 +1,7 @@
 """The prepare command: what it prints, and its exit codes."""
 
+import shutil
+
 import pytest
 
 from data_pipeline import bench2drive, prepared
@@ -50,6 +52,33 @@ def test_a_fraction_of_the_routes_is_held_out(raw, tmp_path):
           if r["split"] == "val"] == val
   assert len(manifest["shards"]) == 3
   assert manifest["source"] == {"nan_heading": "zero"}
+
+
+def test_a_first_route_without_frames_does_not_stop_the_others(raw, tmp_path,
+                                                               capsys):
+  routes = tmp_path / "routes"
+  shutil.copytree(raw, routes)
+  first = bench2drive.list_routes(str(routes))[0]
+  for path in (routes / first / "anno").iterdir():
+    path.unlink()
+  out = tmp_path / "out"
+  args = "--val-fraction", 0.5, "--labels", raw / "labels"
+  assert call(routes, out, *args) == 3
+  said = capsys.readouterr()
+  assert "19 to do; estimate:" in said.out and first in said.err
+  assert call(routes, out, *args, "--on-bad-record", "skip", "--skip-cap",
+              0.5) == 0
+  assert list(prepared.read_manifest(str(out))["skipped"]) == [first]
+
+
+@pytest.mark.parametrize("flags, words", [
+    ("--runner=DirectRunner", "needs Apache Beam"), ("'", "--beam ': No clos")])
+def test_a_beam_that_cannot_run_is_told_first(tmp_path, monkeypatch, capsys,
+                                              flags, words):
+  there = None if "Apache" in words else object()
+  monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda _: there)
+  assert call(tmp_path / "nowhere", tmp_path, f"--beam={flags}") == 2
+  assert words in capsys.readouterr().err
 
 
 def test_errors_have_their_exit_codes(raw, tmp_path, capsys):
