@@ -9,22 +9,13 @@ when the car moves. Each actor is hit once at most; the drive goes on.
 
 import math
 
+from data_pipeline.infractions import FACTORS, KINDS
 from data_pipeline.miniworld import actors, names
 from data_pipeline.miniworld import world as worlds
 
 COLLISIONS = {"walker": "collisions_pedestrian",
               "vehicle": "collisions_vehicle"}
 OTHERS = "collisions_layout"
-KINDS = (
-    "collisions_layout", "collisions_pedestrian", "collisions_vehicle",
-    "red_light", "stop_infraction", "outside_route_lanes",
-    "min_speed_infractions", "yield_emergency_vehicle_infractions",
-    "scenario_timeouts", "route_dev", "vehicle_blocked", "route_timeout")
-# What one entry leaves of the score.
-FACTORS = {
-    "collisions_pedestrian": 0.5, "collisions_vehicle": 0.6,
-    "collisions_layout": 0.65, "red_light": 0.7, "stop_infraction": 0.8,
-    "yield_emergency_vehicle_infractions": 0.7}
 STANDING = 0.1       # below this a car stands, and hits nobody [m/s]
 BLOCKED_S = 20.0     # standing for so long ends the drive
 DEVIATION = 30.0     # so far off the route, too [m]
@@ -39,7 +30,8 @@ class Referee:
   """Call watch(state) after every tick.
 
   Attributes:
-    infractions: {kind of KINDS: texts}. ended: why the drive is over, or "".
+    infractions: {kind: texts}, of all KINDS. ended: why the drive is over, or
+      "".
   """
 
   def __init__(self, world):

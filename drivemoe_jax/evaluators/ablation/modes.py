@@ -8,7 +8,7 @@ asked for many plans. Axes: K plans, H rows of 0.1 s, T ticks.
 
 import numpy as np
 
-from data_pipeline import spec, ticks
+from data_pipeline import navigation, spec, ticks
 from data_pipeline.miniworld import drivers, expert, names, planner
 from data_pipeline.miniworld import world as worlds
 
@@ -43,14 +43,6 @@ def fork(left, right):
   return int(apart.argmax()) - 1 if apart.any() else None
 
 
-def into_ego(points, pose):
-  """World [...,2] m -> (forward, right) [...,2] m of a pose (x, y, heading)."""
-  x, y, heading = pose
-  cos, sin = np.cos(heading), np.sin(heading)
-  ahead, aside = points[..., 0] - x, points[..., 1] - y
-  return np.stack([cos * ahead + sin * aside, cos * aside - sin * ahead], -1)
-
-
 def scene(seed):
   """What is known of a two-mode scene before anybody plans.
 
@@ -68,10 +60,10 @@ def scene(seed):
   world = worlds.World((64, 36))
   world.reset(KIND, seed)
   works = np.asarray(world.scene.triggers[0].position)         # [2]
-  return {"seed": seed, "tick": tick,
-          "left": into_ego(left[rows, :2], left[tick]),
-          "right": into_ego(right[rows, :2], left[tick]),
-          "works": into_ego(works, left[tick])}
+  *position, heading = left[tick]
+  seen = lambda points: navigation.to_ego(points, position, heading)
+  return {"seed": seed, "tick": tick, "left": seen(left[rows, :2]),
+          "right": seen(right[rows, :2]), "works": seen(works)}
 
 
 def observe(seed, tick, image_size, quality, size):

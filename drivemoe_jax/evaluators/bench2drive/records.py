@@ -10,13 +10,9 @@ import os
 import re
 
 from data_pipeline import errors, reading, schema
+from data_pipeline.infractions import KINDS
 from drivemoe_jax.evaluators.bench2drive import route_sets
 
-KINDS = (
-    "collisions_layout", "collisions_pedestrian", "collisions_vehicle",
-    "red_light", "stop_infraction", "outside_route_lanes",
-    "min_speed_infractions", "yield_emergency_vehicle_infractions",
-    "scenario_timeouts", "route_dev", "vehicle_blocked", "route_timeout")
 SCORES = {"score_route": 100.0, "score_penalty": 1.0, "score_composed": 100.0}
 SHOWN = 5  # faults in a message
 NO_RESULTS = ("merged.json", "_ability.json")  # file endings in a folder

@@ -9,18 +9,9 @@ import collections
 import math
 import re
 
+from data_pipeline.infractions import FACTORS
 from drivemoe_jax.evaluators.bench2drive import route_sets
 
-# What one entry of a kind leaves of the score.
-FACTORS = {
-    "collisions_pedestrian": 0.5,
-    "collisions_vehicle": 0.6,
-    "collisions_layout": 0.65,
-    "red_light": 0.7,
-    "stop_infraction": 0.8,
-    "scenario_timeouts": 0.7,
-    "yield_emergency_vehicle_infractions": 0.7,
-}
 TOLERANCE = 2e-3  # the strings round the share of lanes left to 0.01 %
 FASTEST = 1000.0  # percent; the official script drops values above
 PERCENT = re.compile(r"\b(\d+\.?\d*)%")

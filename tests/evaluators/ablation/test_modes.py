@@ -44,16 +44,6 @@ def test_where_drives_part():
   assert modes.fork(left, left) is None
 
 
-def test_into_the_ego_frame():
-  # Heading pi/2 is +y: a point ahead in y is ahead, one at -x is to the right
-  # of a car in a y-to-the-right frame.
-  pose = (1.0, 2.0, np.pi / 2)
-  np.testing.assert_allclose(modes.into_ego(np.array([1.0, 5.0]), pose),
-                             [3.0, 0.0], atol=1e-9)
-  np.testing.assert_allclose(modes.into_ego(np.array([0.0, 2.0]), pose),
-                             [0.0, 1.0], atol=1e-9)
-
-
 def plan(end):
   return np.stack([np.linspace(0, 5, 10), np.linspace(0, end, 10)], -1)
 
