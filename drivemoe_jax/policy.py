@@ -25,7 +25,7 @@ class Policy:
     images [7,S,S,3] uint8 RGB, in the order of spec.IMAGES;
     proprio [P,10] float32, raw units, columns as in windows.Windows.proprio;
     step int, number of the tick, which the noise depends on;
-    augment bool, optional: crop and jitter the images as in training.
+    augment bool, optional: crop and jitter the images, as the release does.
   An answer:
     actions [R,2] float32, m: where the car shall be (forward, right) every
       0.1 s, row 0 now;

@@ -217,7 +217,8 @@ def make_train_step(model, loss, tx, learning_rate, *, microbatches=1,
   A step whose loss or gradient is not finite changes nothing but the counters.
 
   Args:
-    model, loss, tx: as built. learning_rate: update -> rate, for the log.
+    model, loss, tx: as built.
+    learning_rate: update -> rate of the action group, for the log.
     microbatches: A; B must be its multiple.
     time_sampling, sigma_min: as in flow.sample_time.
     freeze_last_value: as given to optim.make; for the reported norm.
