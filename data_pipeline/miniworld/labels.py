@@ -59,19 +59,15 @@ class Facts:
 def facts(world, control, emergency, light, sign):
   """Facts of the world's present frame; light, sign: Actors or None."""
   state, points = world.state(), world.visible()
-  cos, sin = np.cos(state.heading), np.sin(state.heading)
-  triggers = []
-  for actor in world.scene.triggers:
-    dx, dy = actor.position - state.position
-    triggers.append((actor.kind, float(cos * dx + sin * dy),
-                     float(cos * dy - sin * dx), points.get(actor.id, 0)))
+  triggers = tuple((actor.kind, *story.place(state, actor.position),
+                    points.get(actor.id, 0)) for actor in world.scene.triggers)
   if light is not None:
     light = float(np.hypot(*(light.position - state.position)))
   route = world.scene.route
   at = route.index(state.progress)
   turn = int(route.command[at]) if route.junction[at] else None
   return Facts(world.lane(), turn, state.speed, control.brake, emergency,
-               tuple(triggers), light, _sees_stop(world, sign),
+               triggers, light, _sees_stop(world, sign),
                story.command(state), (*state.position, state.heading),
                story.other(world))
 
