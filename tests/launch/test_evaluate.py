@@ -17,7 +17,8 @@ from tests.models import tiny
 
 CONFIG = dict(prompt_ids=(2, 5), flow=dict(
     steps=2, clip=1.0, noise_scale=1.0), data=dict(
-    on_bad_record="fail", ram_budget_gb=0.1, workers=1, official_parity=False,
+    on_bad_record="fail", skip_cap=0.001, ram_budget_gb=0.1, workers=1,
+    official_parity=False,
     **dataclasses.asdict(options.Options())))
 
 
