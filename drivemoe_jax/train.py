@@ -76,11 +76,7 @@ def _run(config, workdir, say, accepted, driven, held):
   saved = checkpoint.Checkpoints(workdir, keep_last=config.keep_last,
                                  keep_every=config.keep_every,
                                  keep_best=config.keep_best)
-  meta = {"config": masking.mask(config.to_dict()),
-          "statistics": dataclasses.asdict(stats),
-          "data": resume.fingerprint(train),
-          "saved_on": {"hosts": jax.process_count(),
-                       "devices": math.prod(sizes.values())}}
+  meta = _meta(config, stats, train, sizes)
   start = _start(saved, total, workdir)
   hosts.agree("the run", meta["data"] | {"updates": total, "start": start},
               READ_S)
@@ -140,6 +136,15 @@ def _data(config, workdir, own, say, driven):
     stats = datasets.statistics(config, workdir, train, save=hosts.first(),
                                 own=own or not hosts.first())
   return datasets.with_counts(config, train), train, stats
+
+
+def _meta(config, stats, train, sizes):
+  """What every checkpoint of the run tells beside its position."""
+  return {"config": masking.mask(config.to_dict()),
+          "statistics": dataclasses.asdict(stats),
+          "data": resume.fingerprint(train),
+          "saved_on": {"hosts": jax.process_count(),
+                       "devices": math.prod(sizes.values())}}
 
 
 def _start(saved, total, workdir):
