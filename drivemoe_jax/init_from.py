@@ -23,7 +23,7 @@ def source(config):
   if config.stage == 2 and not config.init_from:
     raise errors.ConfigError(
         "stage 2 starts from stage 1: set --config.init_from=WORKDIR")
-  read.Allowed(config.init_missing, config.init_extra)
+  read.Allowed(config.init_missing, config.init_extra)  # or it tells now
   if not config.init_from:
     return None
   return sources.open_checked(

@@ -60,10 +60,11 @@ def _run(config, workdir, say, accepted, driven, held):
   model = build.model(config)
   shapes = steps.param_shapes(model)
   sharding.specs(shapes, sizes)
-  known = _saved_config(workdir)
+  there = stepfolders.finished(_checkpoints(workdir))
+  known = _saved_config(workdir, there)
   changes = _check_same_run(known, config, workdir, accepted)
   # A run that goes on needs nothing of where it began.
-  opened = None if _finished(workdir) else init_from.source(config)
+  opened = None if there else init_from.source(config)
   say = say if hosts.first() else lambda line: None
   config, train, stats = _data(config, workdir, bool(known), say, driven)
   total = _updates(config, len(train))
@@ -207,14 +208,8 @@ def _checkpoints(workdir):
   return os.path.join(workdir, "checkpoints")
 
 
-def _finished(workdir):
-  """{step: meta} of the steps that the run can go on from."""
-  return stepfolders.finished(_checkpoints(workdir))
-
-
-def _saved_config(workdir):
+def _saved_config(workdir, steps_there):
   """Flat config of the newest step, which knows best, or of the run's start."""
-  steps_there = _finished(workdir)
   if steps_there:
     step = max(steps_there)
     stepfolders.check_format(os.path.join(_checkpoints(workdir), str(step)),
